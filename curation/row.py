@@ -1,0 +1,238 @@
+"""A row: its name (`uid`), its columns in the order of the journey, and its outcome after each stage.
+
+Every stage gives every input row exactly one outcome: `kept`, `rejected` (a rule said no) or `failed` (something
+broke). The reason is a member of `Reason`, which fixes the outcome, so a ledger can never disagree with itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import pyarrow as pa
+
+
+class Outcome(StrEnum):
+    """What a stage decided about a row."""
+
+    KEPT = "kept"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a row was dropped. Each member carries its outcome, and for failures whether trying later may help."""
+
+    outcome: Outcome
+    transient: bool
+
+    def __new__(cls, value: str, outcome: Outcome = Outcome.REJECTED, transient: bool = False) -> Reason:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.outcome = outcome
+        member.transient = transient
+        return member
+
+    # source
+    INVALID_URL = "invalid_url"
+    DUPLICATE_URL = "duplicate_url"
+    # fetch: the network
+    DNS_ERROR = "dns_error", Outcome.FAILED, True
+    CONNECT_ERROR = "connect_error", Outcome.FAILED, True
+    TLS_ERROR = "tls_error", Outcome.FAILED
+    CONNECTION_LOST = "connection_lost", Outcome.FAILED, True
+    TIMEOUT = "timeout", Outcome.FAILED, True
+    HOST_PUT_ASIDE = "host_put_aside", Outcome.FAILED, True
+    PROTOCOL_ERROR = "protocol_error", Outcome.FAILED
+    BAD_REDIRECT = "bad_redirect", Outcome.FAILED
+    HTTP_NOT_FOUND = "http_not_found", Outcome.FAILED
+    HTTP_CLIENT_ERROR = "http_client_error", Outcome.FAILED
+    HTTP_RATE_LIMITED = "http_rate_limited", Outcome.FAILED, True
+    HTTP_SERVER_ERROR = "http_server_error", Outcome.FAILED, True
+    EMPTY_BODY = "empty_body", Outcome.FAILED
+    SOURCE_IMAGE_UNREADABLE = "source_image_unreadable", Outcome.FAILED
+    # fetch: rules
+    BLOCKED_SCHEME = "blocked_scheme"
+    BLOCKED_ADDRESS = "blocked_address"
+    OPT_OUT = "opt_out"
+    ROBOTS_TXT = "robots_txt"
+    TOO_MANY_BYTES = "too_many_bytes"
+    TOO_FEW_BYTES = "too_few_bytes"
+    NOT_AN_IMAGE = "not_an_image"
+    FORMAT_NOT_ALLOWED = "format_not_allowed"
+    TOO_SMALL = "too_small"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    ASPECT_TOO_EXTREME = "aspect_too_extreme"
+    HASH_MISMATCH = "hash_mismatch"
+    # fetch: the image check
+    TRUNCATED_IMAGE = "truncated_image", Outcome.FAILED
+    DAMAGED_IMAGE = "damaged_image", Outcome.FAILED
+    DECODE_CPU_LIMIT = "decode_cpu_limit"
+    DECODE_MEMORY_LIMIT = "decode_memory_limit"
+    DECODER_DIED = "decoder_died", Outcome.FAILED
+    # score
+    OPERATOR_FAULT = "operator_fault", Outcome.FAILED
+    # select
+    WHERE = "where"
+    DUPLICATE_BYTES = "duplicate_bytes"
+    DUPLICATE_PIXELS = "duplicate_pixels"
+    NEAR_DUPLICATE = "near_duplicate"
+    BELOW_TOP = "below_top"
+    # pack
+    NO_CAPTION = "no_caption"
+    SMALLER_THAN_BUCKET = "smaller_than_bucket"
+    BANK_DAMAGED = "bank_damaged", Outcome.FAILED
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row's outcome: kept when `reason` is None. `detail` is for people; rules never read it."""
+
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome.KEPT if self.reason is None else self.reason.outcome
+
+
+KEPT = Verdict()
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Columns. Every stage carries on the columns of its kept rows and adds its own. `image` (encoded bytes) exists only
+# between an operator and the fragment writer, or where an operator asks to read it; tables on disk never hold it.
+
+IMAGE = pa.field("image", pa.large_binary())
+
+UID = pa.field("uid", pa.string(), nullable=False)
+
+OUTCOME_FIELDS = (
+    pa.field("outcome", pa.string(), nullable=False),  # Outcome
+    pa.field("reason", pa.string()),  # Reason; null when kept
+    pa.field("detail", pa.string()),  # for people; null when kept
+    pa.field("transient", pa.bool_()),  # failures only: trying later may help
+)
+
+SOURCE_FIELDS = (
+    UID,
+    pa.field("source", pa.string(), nullable=False),  # name of the source
+    pa.field("url", pa.string()),  # as given; null for sources that hold images without a URL
+    pa.field("alt_text", pa.string()),
+    pa.field("license", pa.string()),
+    pa.field("expected_md5", pa.string()),  # lower-case hex, or null
+    pa.field("expected_sha256", pa.string()),
+    pa.field("held_path", pa.string()),  # sources that hold images: the file, and the image's place in it (bytes)
+    pa.field("held_offset", pa.int64()),
+    pa.field("held_length", pa.int64()),
+)
+
+FETCH_FIELDS = (
+    pa.field("final_url", pa.string()),  # after redirects
+    pa.field("status", pa.int16()),  # HTTP status of the last answer
+    pa.field("content_type", pa.string()),  # as the server said it; never trusted
+    pa.field("bytes_received", pa.int64()),  # body bytes that crossed the network, all tries
+    pa.field("bytes_saved", pa.int64()),  # Content-Length minus bytes received, where the transfer was stopped early
+    pa.field("tries", pa.int16()),
+    pa.field("elapsed_ms", pa.int32()),  # wall time of the row, waiting for a slot not counted
+    pa.field("format", pa.string()),  # of the downloaded bytes: jpeg png webp gif bmp tiff avif
+    pa.field("width", pa.int32()),  # pixels, upright (after EXIF orientation)
+    pa.field("height", pa.int32()),
+    pa.field("frames", pa.int32()),  # animated images: the first frame is kept
+    pa.field("source_sha256", pa.string()),  # of the downloaded bytes
+    pa.field("pixel_sha256", pa.string()),  # of the working decode, see image/measure.py
+    pa.field("phash", pa.uint64()),  # null for images without structure
+    pa.field("sharpness", pa.float32()),  # variance of the Laplacian at a fixed size
+    pa.field("stored_format", pa.string()),  # of the bytes in the bank: jpg png webp
+    pa.field("stored_as_is", pa.bool_()),  # pixels as downloaded (only metadata removed), no generation loss
+    pa.field("tar", pa.string()),  # image bank: tar file in the stage's folder, place and sha256 of the stored bytes
+    pa.field("offset", pa.int64()),
+    pa.field("length", pa.int64()),
+    pa.field("sha256", pa.string()),
+)
+
+PACK_FIELDS = (
+    pa.field("bucket", pa.string()),  # "WIDTHxHEIGHT", pixels
+    pa.field("shard", pa.string()),
+)
+
+RESERVED = frozenset(f.name for f in (IMAGE, *OUTCOME_FIELDS, *SOURCE_FIELDS, *FETCH_FIELDS, *PACK_FIELDS))
+
+
+def outcome_arrays(verdicts: Sequence[Verdict]) -> dict[str, pa.Array]:
+    """The four outcome columns for `verdicts`, one row each."""
+    reasons = [v.reason for v in verdicts]
+    return {
+        "outcome": pa.array([v.outcome.value for v in verdicts], pa.string()),
+        "reason": pa.array([r.value if r else None for r in reasons], pa.string()),
+        "detail": pa.array([v.detail[:500] if v.reason else None for v in verdicts], pa.string()),
+        "transient": pa.array(
+            [r.transient if r and r.outcome is Outcome.FAILED else None for r in reasons], pa.bool_()
+        ),
+    }
+
+
+def with_outcomes(table: pa.Table, verdicts: Sequence[Verdict]) -> pa.Table:
+    """`table` with its outcome columns set (replaced where it has some of an earlier stage)."""
+    assert len(verdicts) == table.num_rows
+    columns = outcome_arrays(verdicts)
+    table = table.drop_columns([n for n in columns if n in table.column_names])
+    for field in OUTCOME_FIELDS:
+        table = table.append_column(field, columns[field.name])
+    return table
+
+
+def without_outcomes(table: pa.Table) -> pa.Table:
+    """`table` without outcome columns: what the next stage takes as its input."""
+    return table.drop_columns([f.name for f in OUTCOME_FIELDS if f.name in table.column_names])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names
+
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def normalise_url(url: str) -> str | None:
+    """The form in which two spellings of one address are equal (RFC 3986 §6.2.2–6.2.3), or None if it is no URL.
+
+    Lower-case scheme and host, no default port, no fragment, an explicit "/" path, characters that may not stand in
+    a URL percent-encoded. Query parameters stay as they are: their order can matter to a server.
+    """
+    text = url.strip()
+    if not text or len(text) > 8192:
+        return None
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.scheme or not host or _UNSAFE.search(host):
+        return None
+    scheme = parts.scheme.lower()
+    host = host.rstrip(".")
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode("ascii")
+        except UnicodeError:
+            return None
+    if ":" in host:
+        host = f"[{host}]"
+    if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
+        host = f"{host}:{port}"
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    return urlunsplit((scheme, host, path, query, ""))
+
+
+def make_uid(source: str, name: str) -> str:
+    """32 hex digits: a pure function of the source's name and of the normalised URL (or the sample's key)."""
+    return hashlib.blake2b(f"{source}\x00{name}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+UID_PATTERN = re.compile(r"[0-9a-f]{32}")

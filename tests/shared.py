@@ -1,0 +1,17 @@
+"""Where tests find material that is too large for the repository: a folder `shared` beside the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "shared"
+
+
+def shared(name: str) -> Path:
+    """The folder `name` of the shared material; skips the test, saying what is missing, where it is not there."""
+    path = FOLDER / name
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not on this machine")
+    return path
