@@ -1,9 +1,10 @@
 """The commit protocol: how a stage's rows reach the disk, and how a run that was killed goes on.
 
 A stage's folder holds immutable fragments. `pPPPPPP-TOKEN.parquet` has some rows of partition PPPPPP with their
-outcomes; `pPPPPPP-TOKEN.tar` has the pixels of its kept rows. The tar is renamed into place first, the parquet last: **the
-parquet's appearance is the commit**. The fragment that completes its partition ends in `-end`, so resume reads the uids of
-unfinished partitions only. `manifest.json` comes last, once: it names the fragments that count, each row exactly once.
+outcomes; `pPPPPPP-TOKEN.tar` has the pixels of its kept rows. The tar is renamed into place first, the parquet last:
+**the parquet's appearance is the commit**. The fragment that completes its partition ends in `-end`, so resume reads
+the uids of unfinished partitions only. `manifest.json` comes last, once: it names the fragments that count, in which
+each row stands exactly once.
 """
 
 from __future__ import annotations
@@ -19,19 +20,18 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.errors import CorruptionError
 from curation.row import IMAGE, OUTCOME_FIELDS, Outcome
 from curation.storage import Folder
 from curation.tar import TarWriter
 
 MANIFEST = "manifest.json"
 FRAGMENT = re.compile(r"p(?P<partition>\d{6,})-(?P<token>[0-9a-f]{8})(?P<end>-end)?\.parquet")
-SUMMED = ("bytes_received", "bytes_saved")
-"""Columns whose sums a fragment reports: what progress and report show."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by outcome, reasons, and sums of `SUMMED` columns."""
+    """Rows by outcome, reasons, and the sums of some columns (bytes received, say)."""
 
     rows: int = 0
     kept: int = 0
@@ -51,18 +51,17 @@ class Counts:
         )
 
     @classmethod
-    def of(cls, table: pa.Table) -> Counts:
-        """Counts of a table with outcome columns."""
+    def of(cls, table: pa.Table, sums: Iterable[str] = ()) -> Counts:
+        """Counts of a table with outcome columns, and the sums of its columns `sums`."""
         outcomes = Counter(table["outcome"].to_pylist())
         reasons = Counter(r for r in table["reason"].to_pylist() if r is not None)
-        sums = {name: pc.sum(table[name]).as_py() or 0 for name in SUMMED if name in table.column_names}
         return cls(
             table.num_rows,
             outcomes[Outcome.KEPT],
             outcomes[Outcome.REJECTED],
             outcomes[Outcome.FAILED],
             dict(sorted(reasons.items())),
-            sums,
+            {name: pc.sum(table[name]).as_py() or 0 for name in sums},
         )
 
 
@@ -124,7 +123,7 @@ def partition_of(name: str) -> int:
 def committed(folder: Folder) -> dict[int, list[str]]:
     """Fragment names in `folder` by partition, sorted."""
     found: dict[int, list[str]] = {}
-    for name in sorted(folder.list()):
+    for name in sorted(folder.sizes()):
         if FRAGMENT.fullmatch(name):
             found.setdefault(partition_of(name), []).append(name)
     return found
@@ -152,8 +151,9 @@ class FragmentWriter:
     Pixels go to the temporary tar as they come, so memory holds rows only.
     """
 
-    def __init__(self, folder: Folder, partition: int, schema: pa.Schema) -> None:
+    def __init__(self, folder: Folder, partition: int, schema: pa.Schema, sums: Iterable[str] = ()) -> None:
         self._folder = folder
+        self._sums = tuple(sums)
         self._partition = partition
         self._schema = schema
         self._rows: list[pa.Table] = []
@@ -199,10 +199,8 @@ class FragmentWriter:
         table = table.append_column("offset", pa.array(offsets, pa.int64()))
         return table.append_column("length", pa.array(lengths, pa.int64()))
 
-    def commit(self, *, end: bool) -> Fragment | None:
-        """Make what was added durable. `end`: with it the partition is complete (then even no rows make a fragment)."""
-        if not self._rows and not end:
-            return None
+    def commit(self, *, end: bool) -> Fragment:
+        """Make what was added durable; `end` says that the partition is complete with it."""
         table = pa.concat_tables(self._rows) if self._rows else self._schema.empty_table()
         name = f"p{self._partition:06d}-{self._token}{'-end' if end else ''}.parquet"
         tar, tar_bytes = None, 0
@@ -211,7 +209,7 @@ class FragmentWriter:
             tar = self._tar.name
         self._folder.write_table(name, table)
         self._start()
-        return Fragment(name, Counts.of(table), tar, tar_bytes)
+        return Fragment(name, Counts.of(table, self._sums), tar, tar_bytes)
 
     def abandon(self) -> None:
         """Throw away what was not committed."""
@@ -241,6 +239,39 @@ class _OpenTar:
         self._path.unlink(missing_ok=True)
 
 
-def outcome_schema(*groups: Iterable[pa.Field]) -> pa.Schema:
+def settle_partition(
+    folder: Folder, names: list[str], expected: set[str], sums: tuple[str, ...], stores_pixels: bool
+) -> list[Fragment]:
+    """The fragments that count for one partition, whose rows are `expected` (uids).
+
+    This is the one place where a row that a retried task committed a second time is dropped: its later fragment is
+    rewritten without it. Raises CorruptionError if rows are missing, or do not belong here.
+    """
+    seen: set[str] = set()
+    fragments = []
+    needed = ["uid", "outcome", "reason", *sums, *(["tar"] if stores_pixels else [])]
+    for name in names:
+        table = folder.read_table(name, needed)
+        uids = table["uid"].to_pylist()
+        if not set(uids) <= expected:
+            raise CorruptionError(f"{folder.path(name)} holds rows that its partition does not have")
+        fresh = pa.array([uid not in seen for uid in uids], pa.bool_())
+        seen.update(uids)
+        if pc.all(fresh).as_py() is False:
+            whole = folder.read_table(name)
+            writer = FragmentWriter(folder, partition_of(name), whole.schema, sums)
+            writer.add(whole.filter(fresh))
+            name = writer.commit(end=is_end(name)).name
+            table = table.filter(fresh)
+        tars = table["tar"].drop_null().unique().to_pylist() if stores_pixels else []
+        assert len(tars) <= 1, f"{name} points into {len(tars)} tars"
+        tar = tars[0] if tars else None
+        fragments.append(Fragment(name, Counts.of(table, sums), tar, folder.size(tar) if tar else 0))
+    if len(seen) != len(expected):
+        raise CorruptionError(f"{folder.url}: {len(expected - seen)} of {len(expected)} rows have no outcome")
+    return fragments
+
+
+def outcome_schema(*groups: Iterable[Any]) -> pa.Schema:
     """Schema of a stage's fragments: the given fields, then the outcome columns."""
     return pa.schema([f for group in groups for f in group] + list(OUTCOME_FIELDS))

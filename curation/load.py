@@ -1,4 +1,4 @@
-"""YAML file + `--set` overrides → `Config`, or a `ConfigError` that names the setting, what was given and what is allowed."""
+"""YAML file and `--set` overrides → `Config`, or a `ConfigError`: the setting, what was given, what is allowed."""
 
 from __future__ import annotations
 

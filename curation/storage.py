@@ -1,8 +1,8 @@
 """Folders on a disk or an object store, with one way to make a file appear: whole, or not at all.
 
-On a disk a file is written under a temporary name in its own folder, fsynced and renamed. On an object store (any fsspec
-URL) it is written to a local temporary file and PUT, which takes the rename's place. Credentials and endpoints come from
-the environment that the store's own client reads (for S3: AWS_*), never from a config.
+On a disk a file is written under a temporary name in its own folder, fsynced and renamed. On an object store (any
+fsspec URL) it is written to a local temporary file and PUT, which takes the rename's place. Credentials and endpoints
+come from the environment that the store's own client reads (for S3: AWS_*), never from a config.
 """
 
 from __future__ import annotations
@@ -47,17 +47,22 @@ class Folder:
         return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
 
     @cached_property
-    def fs(self) -> Any:
-        """The fsspec file system."""
+    def _fs_and_root(self) -> tuple[Any, str]:
         try:
-            return fsspec.core.url_to_fs(self.url)[0]
+            fs, root = fsspec.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise StorageError(f"cannot open {self.url}: {error}") from None
+        return fs, root.rstrip("/")
 
-    @cached_property
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+        return self._fs_and_root[0]
+
+    @property
     def root(self) -> str:
         """The folder's path within `fs`."""
-        return str(self.local) if self.local is not None else fsspec.core.url_to_fs(self.url)[1].rstrip("/")
+        return str(self.local) if self.local is not None else self._fs_and_root[1]
 
     def child(self, name: str) -> Folder:
         return Folder(f"{self.url}/{name}")
@@ -68,14 +73,14 @@ class Folder:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def list(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, int]:
         """File names in this folder (not below) and their sizes in bytes; empty if the folder is not there."""
         if self.local is not None:
             if not self.local.is_dir():
                 return {}
             with os.scandir(self.local) as entries:
                 return {e.name: e.stat().st_size for e in entries if e.is_file()}
-        with _storage_errors(self.url):
+        with storage_errors(self.url):
             self.fs.invalidate_cache(self.root)
             try:
                 infos = self.fs.ls(self.root, detail=True)
@@ -87,7 +92,7 @@ class Folder:
         """Names of the folders directly below."""
         if self.local is not None:
             return sorted(p.name for p in self.local.iterdir() if p.is_dir()) if self.local.is_dir() else []
-        with _storage_errors(self.url):
+        with storage_errors(self.url):
             self.fs.invalidate_cache(self.root)
             try:
                 infos = self.fs.ls(self.root, detail=True)
@@ -98,21 +103,21 @@ class Folder:
     def exists(self, name: str) -> bool:
         if self.local is not None:
             return (self.local / name).exists()
-        with _storage_errors(self.url):
+        with storage_errors(self.url):
             self.fs.invalidate_cache(self.root)
             return bool(self.fs.exists(self.path(name)))
 
     def size(self, name: str) -> int:
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             return int(self.fs.size(self.path(name)))
 
     def read_bytes(self, name: str) -> bytes:
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             return bytes(self.fs.cat_file(self.path(name)))
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; shorter only where the file ends."""
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             if self.local is not None:
                 with open(self.local / name, "rb") as file:
                     return os.pread(file.fileno(), length, offset)
@@ -125,7 +130,7 @@ class Folder:
             raise StorageError(f"{self.path(name)} is not JSON: {error}") from None
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             try:
                 with self.fs.open(self.path(name), "rb") as file:
                     return pq.ParquetFile(file).read(columns=columns)
@@ -139,7 +144,7 @@ class Folder:
         """A local path to write to; when the block ends well, the file appears under `name`, whole."""
         temp = self.temp(name)
         try:
-            with _storage_errors(self.path(name)):
+            with storage_errors(self.path(name)):
                 yield temp
             self.commit(temp, name)
         finally:
@@ -150,13 +155,13 @@ class Folder:
         base = Path(tempfile.gettempdir())
         if self.local is not None:
             base = (self.local / name).parent
-            with _storage_errors(self.path(name)):
+            with storage_errors(self.path(name)):
                 base.mkdir(parents=True, exist_ok=True)
         return base / f"{Path(name).name}{TEMP_MARK}{os.getpid()}-{uuid4().hex[:8]}"
 
     def commit(self, temp: Path, name: str) -> None:
         """Make `temp` appear as `name`: fsync and rename, or PUT."""
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             if self.local is None:
                 self.fs.put_file(str(temp), self.path(name))
                 temp.unlink()
@@ -184,12 +189,12 @@ class Folder:
             pq.write_table(table, path, compression="zstd")
 
     def delete(self, name: str) -> None:
-        with _storage_errors(self.path(name)):
+        with storage_errors(self.path(name)):
             self.fs.rm_file(self.path(name))
 
 
 @contextmanager
-def _storage_errors(what: str) -> Iterator[None]:
+def storage_errors(what: str) -> Iterator[None]:
     """Turn errors of the file system into a StorageError that names the file."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tar files whose bytes depend on nothing but their members: fixed headers, and each member's place known as it is written."""
+"""Tar files whose bytes depend on nothing but their members; each member's place is known as it is written."""
 
 from __future__ import annotations
 

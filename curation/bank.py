@@ -1,0 +1,38 @@
+"""The image bank: pixels of kept rows, stored once by fetch, read by every later stage that needs them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+
+from curation.errors import CorruptionError, StorageError
+from curation.storage import Folder
+
+
+class ImageBank:
+    """Reads stored images by their place (`tar`, `offset`, `length`) and checks them against `sha256`."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def read(self, tar: str, offset: int, length: int, sha256: str) -> bytes:
+        """Encoded bytes of one image. Raises CorruptionError if they are not those that were stored, or are gone."""
+        try:
+            data = self._folder.read_range(tar, offset, length)
+        except StorageError as error:
+            raise CorruptionError(str(error)) from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise CorruptionError(f"{self._folder.path(tar)}: bytes {offset}+{length} are not those that were stored")
+        return data
+
+    def read_rows(self, rows: pa.Table) -> list[bytes | CorruptionError]:
+        """Encoded bytes for each row, or the error of that row."""
+        images: list[bytes | CorruptionError] = []
+        places = rows.select(["tar", "offset", "length", "sha256"]).to_pylist()
+        for place in places:
+            try:
+                images.append(self.read(**place))
+            except CorruptionError as error:
+                images.append(error)
+        return images
