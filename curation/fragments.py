@@ -92,6 +92,8 @@ class Manifest:
     """Folder name of the stage before."""
     counts: Counts
     fragments: tuple[Fragment, ...]
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What only this stage has to say (pack: `corpus`, the description of the shards)."""
     format: int = 1
 
     def to_json(self) -> dict[str, Any]:

@@ -25,14 +25,16 @@ from curation.fragments import (
     Manifest,
     committed,
     is_end,
+    outcome_schema,
     read_manifest,
     settle_partition,
     write_manifest,
 )
 from curation.op import Cost
-from curation.row import Outcome, without_outcomes
+from curation.row import OUTCOME_FIELDS, Outcome, without_outcomes
 from curation.storage import Folder
 
+OUTCOME_NAMES = frozenset(f.name for f in OUTCOME_FIELDS)
 COMMIT_ROWS = 500
 COMMIT_BYTES = 256_000_000
 COMMIT_SECONDS = 60.0
@@ -60,13 +62,15 @@ class Stage(ABC):
     """A stage of one run: its identity, its folder, and where its rows come from."""
 
     name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    """Changes whenever the stage's results change."""
     sums: ClassVar[tuple[str, ...]] = ()
     """Columns whose sums the stage reports."""
 
     def __init__(self, output: Folder, upstream: Stage | None, identity: dict[str, Any]) -> None:
-        self.identity = identity
+        self.identity = {"version": self.version, **identity}
         self.upstream = upstream
-        self.fingerprint: str = fingerprint(self.name, identity, upstream.fingerprint if upstream else None)
+        self.fingerprint: str = fingerprint(self.name, self.identity, upstream.fingerprint if upstream else None)
         self.folder = output.child(f"{self.name}-{self.fingerprint}")
 
     @property
@@ -85,6 +89,17 @@ class Stage(ABC):
         assert manifest is not None, f"{self.upstream.name} is unfinished"
         return manifest
 
+    def input_schema(self, added: Iterable[Any] = ()) -> pa.Schema:
+        """Schema of the rows of the stage before, with the fields `added` and the outcome columns."""
+        assert self.upstream is not None
+        first = self.input().fragments[0].name
+        fields = [f for f in self.upstream.folder.read_schema(first) if f.name not in OUTCOME_NAMES]
+        return outcome_schema(fields, added)
+
+    def complete(self, fragments: tuple[Fragment, ...]) -> dict[str, Any]:
+        """Write what stands beside the fragments, just before the manifest; returns the manifest's `extra`."""
+        return {}
+
     def _write(self, fragments: Iterable[Fragment]) -> Manifest:
         fragments = tuple(sorted(fragments, key=lambda f: (f.partition, f.name)))
         manifest = Manifest(
@@ -94,6 +109,7 @@ class Stage(ABC):
             upstream=self.upstream.folder.url.rsplit("/", 1)[-1] if self.upstream else None,
             counts=sum((f.counts for f in fragments), Counts()),
             fragments=fragments,
+            extra=self.complete(fragments),
         )
         write_manifest(self.folder, manifest)
         return manifest

@@ -137,6 +137,11 @@ class Folder:
             except pa.ArrowInvalid as error:
                 raise StorageError(f"{self.path(name)} is not readable as Parquet: {error}") from None
 
+    def read_schema(self, name: str) -> pa.Schema:
+        """Schema of a Parquet file."""
+        with storage_errors(self.path(name)), self.fs.open(self.path(name), "rb") as file:
+            return pq.ParquetFile(file).schema_arrow
+
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @contextmanager

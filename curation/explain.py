@@ -1,0 +1,90 @@
+"""One row's whole journey: what each stage of the last run decided about it. `curate explain` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.errors import RunError
+from curation.fragments import committed, read_manifest
+from curation.row import OUTCOME_FIELDS, UID_PATTERN, make_uid, normalise_url
+from curation.run_log import read_run
+from curation.storage import Folder
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one stage said of the row."""
+
+    stage: str
+    folder: str
+    row: dict[str, Any] | None
+    """All columns, or None where the stage has not decided yet."""
+    added: tuple[str, ...] = ()
+    """Columns that this stage added, and that hold something."""
+
+    def text(self) -> str:
+        if self.row is None:
+            return f"{self.stage}: not decided yet ({self.folder} is unfinished)"
+        outcome, reason, detail = (self.row[name] for name in ("outcome", "reason", "detail"))
+        if reason:
+            outcome = f"{outcome}: {reason}" + (f" ({detail})" if detail else "")
+        lines = [f"{self.stage}: {outcome}"]
+        lines += [f"    {name} = {self.row[name]!r}" for name in self.added]
+        return "\n".join(lines)
+
+
+def explain(output: Folder, row: str) -> list[Step]:
+    """The journey of the row with this URL or uid through the last run in `output`, stage by stage.
+
+    A row that stopped has its last step where it stopped. A URL that stands in the list several times has a step in
+    `source` for each. Raises RunError if no source of the run has such a row.
+    """
+    run = read_run(output)
+    uids = _uids(run, row)
+    steps: list[Step] = []
+    known: set[str] = set()
+    for entry in run["stages"]:
+        folder = output.child(entry["folder"])
+        rows = list(_find(folder, uids))
+        if not rows:
+            if steps and read_manifest(folder) is None:
+                steps.append(Step(entry["name"], entry["folder"], None))
+            break
+        for found in rows:
+            added = [n for n, value in found.items() if value is not None and n not in known and n not in _OUTCOME]
+            steps.append(Step(entry["name"], entry["folder"], found, tuple(added)))
+        known.update(rows[0])
+        if all(found["outcome"] != "kept" for found in rows):
+            break
+    if not steps:
+        raise RunError(f"no row of {output.url} has the URL or uid {row!r}")
+    return steps
+
+
+_OUTCOME = frozenset(f.name for f in OUTCOME_FIELDS)
+
+
+def _uids(run: dict[str, Any], row: str) -> set[str]:
+    if UID_PATTERN.fullmatch(row):
+        return {row}
+    sources = run["config"]["source"]
+    names = [s["name"] for s in (sources if isinstance(sources, list) else [sources])]
+    url = normalise_url(row)
+    return {make_uid(name, url if url is not None else row) for name in names}
+
+
+def _find(folder: Folder, uids: set[str]) -> Iterator[dict[str, Any]]:
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        names = [fragment.name for fragment in manifest.fragments]
+    else:
+        names = [name for group in committed(folder).values() for name in group]
+    for name in names:
+        mask = pc.is_in(folder.read_table(name, ["uid"])["uid"], value_set=pa.array(sorted(uids)))
+        if pc.any(mask).as_py():
+            yield from folder.read_table(name).filter(mask).to_pylist()

@@ -1,0 +1,172 @@
+"""Is every row accounted for, and is what is stored what was committed? `curate fsck` prints the findings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.bank import ImageBank
+from curation.errors import CorruptionError, RunError, StorageError
+from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
+from curation.storage import TEMP_MARK, Folder
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault (`wrong`), or something worth knowing."""
+
+    path: str
+    what: str
+    wrong: bool
+
+    def text(self) -> str:
+        return f"{'FAULT' if self.wrong else 'note '} {self.path}: {self.what}"
+
+
+def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Finding]:
+    """Check all stages in `output`.
+
+    Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
+    failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`: remove
+    files that nothing names (run it only while no run is going on). Raises RunError if `output` holds no stages.
+    """
+    folders = [output.child(name) for name in output.folders()]
+    manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
+    if not manifests:
+        raise RunError(f"{output.url} holds no stages of a run")
+    findings: list[Finding] = []
+    for folder, manifest in manifests.items():
+        if manifest is None:
+            findings.append(Finding(folder.url, "unfinished; the next run goes on with it", wrong=False))
+        else:
+            findings += _check_counts(output, folder, manifest)
+            findings += _check_files(folder, manifest)
+            if deep and manifest.stage == "fetch":
+                findings += _check_images(folder, manifest)
+            if manifest.stage == "pack":
+                findings += _check_shards(folder, manifest, deep)
+        findings += _garbage(folder, manifest, repair)
+    return findings
+
+
+def _check_counts(output: Folder, folder: Folder, manifest: Manifest) -> Iterator[Finding]:
+    total = sum((f.counts for f in manifest.fragments), Counts())
+    if total != manifest.counts:
+        yield Finding(folder.path(MANIFEST), "its totals are not the sum of its fragments", wrong=True)
+    c = manifest.counts
+    if c.kept + c.rejected + c.failed != c.rows or sum(c.reasons.values()) != c.rejected + c.failed:
+        yield Finding(folder.path(MANIFEST), "kept + rejected + failed is not the number of rows", wrong=True)
+    if manifest.upstream is None:
+        return
+    upstream_folder = output.child(manifest.upstream)
+    upstream = read_manifest(upstream_folder)
+    if upstream is None:
+        yield Finding(folder.url, f"its rows come from {manifest.upstream}, which is not there", wrong=True)
+        return
+    try:
+        same = _uid_sum(upstream_folder, upstream, kept_only=True) == _uid_sum(folder, manifest, kept_only=False)
+    except (StorageError, KeyError) as error:
+        yield Finding(folder.url, f"cannot compare its rows with {manifest.upstream}: {error}", wrong=True)
+        return
+    if not same:
+        yield Finding(folder.url, f"its rows are not the rows that {manifest.upstream} kept", wrong=True)
+
+
+def _uid_sum(folder: Folder, manifest: Manifest, *, kept_only: bool) -> tuple[int, int, int]:
+    """Number of rows and the sums of both halves of their uids modulo 2^64.
+
+    Uids are hashes, so two sets of rows with equal sums are the same rows; and memory does not grow with them.
+    """
+    rows, high, low = 0, 0, 0
+    for fragment in manifest.fragments:
+        table = folder.read_table(fragment.name, ["uid", "outcome"])
+        uids = [u for u, o in zip(*table.to_pydict().values(), strict=True) if o == "kept" or not kept_only]
+        halves = np.frombuffer(bytes.fromhex("".join(uids)), ">u8").reshape(-1, 2)
+        rows += len(uids)
+        high = (high + int(halves[:, 0].sum(dtype=np.uint64))) % 2**64
+        low = (low + int(halves[:, 1].sum(dtype=np.uint64))) % 2**64
+    return rows, high, low
+
+
+def _check_files(folder: Folder, manifest: Manifest) -> Iterator[Finding]:
+    sizes = folder.sizes()
+    for fragment in manifest.fragments:
+        if fragment.name not in sizes:
+            yield Finding(folder.path(fragment.name), "the manifest names it, and it is gone", wrong=True)
+            continue
+        try:
+            table = folder.read_table(fragment.name, ["outcome", "reason"])
+        except StorageError as error:
+            yield Finding(folder.path(fragment.name), str(error), wrong=True)
+            continue
+        counts = Counts.of(table)
+        if (counts.rows, counts.kept, counts.reasons) != (
+            fragment.counts.rows,
+            fragment.counts.kept,
+            fragment.counts.reasons,
+        ):
+            yield Finding(folder.path(fragment.name), "its rows are not those that the manifest counts", wrong=True)
+        if fragment.tar is not None and "/" not in fragment.tar and sizes.get(fragment.tar) != fragment.tar_bytes:
+            given = sizes.get(fragment.tar)
+            what = "is gone" if given is None else f"has {given} bytes, not {fragment.tar_bytes}"
+            yield Finding(folder.path(fragment.tar), f"the tar {what}", wrong=True)
+
+
+def _check_images(folder: Folder, manifest: Manifest) -> Iterator[Finding]:
+    bank = ImageBank(folder)
+    for fragment in manifest.fragments:
+        table = folder.read_table(fragment.name, ["uid", "outcome", "tar", "offset", "length", "sha256"])
+        kept = [row for row in table.to_pylist() if row["outcome"] == "kept"]
+        for row in kept:
+            try:
+                bank.read(row["tar"], row["offset"], row["length"], row["sha256"])
+            except CorruptionError as error:
+                yield Finding(folder.path(row["tar"]), f"image {row['uid']}: {error}", wrong=True)
+
+
+def _check_shards(folder: Folder, manifest: Manifest, deep: bool) -> Iterator[Finding]:
+    for shard in manifest.extra["corpus"]["shards"]:
+        name = shard["name"]
+        if not folder.exists(name):
+            yield Finding(folder.path(name), "the shard is gone", wrong=True)
+            continue
+        if folder.size(name) != shard["bytes"]:
+            yield Finding(
+                folder.path(name), f"the shard has {folder.size(name)} bytes, not {shard['bytes']}", wrong=True
+            )
+        elif deep and _sha256(folder, name, shard["bytes"]) != shard["sha256"]:
+            yield Finding(folder.path(name), "the shard's SHA-256 is not the one in the manifest", wrong=True)
+
+
+def _sha256(folder: Folder, name: str, size: int) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, size, 16_000_000):
+        digest.update(folder.read_range(name, start, min(16_000_000, size - start)))
+    return digest.hexdigest()
+
+
+def _garbage(folder: Folder, manifest: Manifest | None, repair: bool) -> Iterator[Finding]:
+    """Files that no reader looks at: temporary ones, tars without their parquet, fragments that lost to another."""
+    sizes = folder.sizes()
+    if manifest is not None:
+        named = {f.name for f in manifest.fragments} | {f.tar for f in manifest.fragments}
+    else:
+        named = {name for name in sizes if FRAGMENT.fullmatch(name)}
+        named |= {name.removesuffix(".parquet").removesuffix("-end") + ".tar" for name in named}
+    for name in sorted(sizes):
+        temporary = TEMP_MARK in name
+        fragment_like = name.startswith("p") and name.endswith((".tar", ".parquet"))
+        if temporary or (fragment_like and name not in named):
+            what = "temporary file of a run that was killed" if temporary else "named by no manifest"
+            if repair:
+                folder.delete(name)
+                what += "; removed"
+            yield Finding(folder.path(name), what, wrong=False)
+
+
+def is_clean(findings: list[Finding]) -> bool:
+    """True if nothing is wrong (notes are allowed)."""
+    return not any(finding.wrong for finding in findings)

@@ -1,0 +1,94 @@
+"""`run.json`: what the last run in an output folder was, how far it came, and which stage folders it used.
+
+Written by `pipelines.curate.run` as the run goes on; read by the report, `explain`, `fsck`, and whoever looks for the
+corpus.
+Unlike manifests it holds times, so it is no part of any stage's identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from curation.config import Config
+from curation.errors import RunError
+from curation.fragments import Manifest
+from curation.stage import Stage
+from curation.storage import Folder
+
+RUN_FILE = "run.json"
+
+
+@dataclass
+class StageRun:
+    """One stage of the last run. `seconds` adds up over runs that were stopped and went on."""
+
+    name: str
+    folder: str
+    cached: bool = False
+    seconds: float = 0.0
+    rows: int = 0
+
+
+class RunLog:
+    """Keeps `run.json` up to date."""
+
+    def __init__(self, config: Config, engine: str, stages: list[Stage]) -> None:
+        self._output = Folder(config.output)
+        self._earlier = self._earlier_seconds()
+        self._data: dict[str, Any] = {
+            "format": 1,
+            "name": config.name,
+            "config": config.model_dump(mode="json"),
+            "engine": engine,
+            "started": _now(),
+            "finished": None,
+            "status": "running",
+            "error": None,
+            "corpus": None,
+        }
+        self._stages = [StageRun(s.name, s.folder.url.rsplit("/", 1)[-1]) for s in stages]
+        self._write()
+
+    def _earlier_seconds(self) -> dict[str, float]:
+        if not self._output.exists(RUN_FILE):
+            return {}
+        return {s["folder"]: s["seconds"] for s in self._output.read_json(RUN_FILE)["stages"]}
+
+    def _of(self, stage: Stage) -> StageRun:
+        return next(s for s in self._stages if s.name == stage.name)
+
+    def stage_starts(self, stage: Stage) -> None:
+        entry = self._of(stage)
+        entry.seconds = self._earlier.get(entry.folder, 0.0)
+
+    def stage_ends(self, stage: Stage, manifest: Manifest, seconds: float, cached: bool) -> None:
+        entry = self._of(stage)
+        entry.cached, entry.rows = cached, manifest.counts.rows
+        entry.seconds = round(entry.seconds + (0 if cached else seconds), 3)
+        self._write()
+
+    def ends(self, status: str, error: BaseException | None = None) -> None:
+        """Note how the run ended; a corpus is named only by a run that was finished."""
+        self._data |= {"status": status, "finished": _now(), "error": None if error is None else str(error)}
+        if status == "done":
+            self._data["corpus"] = self._stages[-1].folder
+        self._write()
+
+    def _write(self) -> None:
+        self._output.write_json(RUN_FILE, {**self._data, "stages": [asdict(s) for s in self._stages]})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_run(output: Folder) -> dict[str, Any]:
+    """The last run's `run.json`. Raises RunError if there was none in this folder."""
+    if not output.exists(RUN_FILE):
+        raise RunError(f"{output.url} holds no run: there is no {RUN_FILE}")
+    data = output.read_json(RUN_FILE)
+    if not isinstance(data, dict) or data.get("format") != 1:
+        raise RunError(f"{output.path(RUN_FILE)} is not of a format that this version reads")
+    return data

@@ -1,0 +1,1 @@
+"""Scorers: operators that add columns. They never drop a row; `select` decides."""

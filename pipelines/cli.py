@@ -1,0 +1,205 @@
+"""`curate …`: the commands. Each is a few lines over a documented Python call.
+
+Exit codes: 0 done; 1 the run failed (one line, log path named); 2 the config or the arguments are wrong; 130 or 143
+stopped by Ctrl-C or SIGTERM (committed work stays, and the command that goes on is printed).
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from curation.errors import ConfigError, CurationError
+from curation.load import load_config
+from curation.units import format_bytes
+
+app = typer.Typer(
+    name="curate",
+    help="Build text-to-image corpora from image URLs, with every row accounted for.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file with the settings.")]
+OutputFolder = Annotated[str, typer.Argument(metavar="OUTPUT", help="A run's output folder or URL.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: stages.select.top=1000.")
+]
+OutputOption = Annotated[str | None, typer.Option("--output", help="Override `output`.")]
+
+
+def _load(config: Path, sets: list[str], output: str | None) -> Any:
+    return load_config(config, [*sets, *([f"output={output}"] if output else [])])
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    sets: Sets = [],  # noqa: B006  typer reads the default
+    output: OutputOption = None,
+    engine: Annotated[str, typer.Option(help="`ray`, or `local`: one process, for small jobs.")] = "ray",
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
+) -> None:
+    """Run the journey from source to shards; finished stages are not run again."""
+    if engine not in ("ray", "local"):
+        raise ConfigError("--engine", f"{engine!r} is no engine; choose ray or local")
+    settings = _load(config, sets, output)
+    _log_to(settings.output)
+    from pipelines.curate import run as run_journey
+    from pipelines.progress import Progress
+
+    progress = Progress(out)
+    try:
+        result = run_journey(settings, engine=engine, address=address, watcher=progress)
+    finally:
+        progress.stop()
+    corpus = result.manifest.extra["corpus"]
+    size = format_bytes(sum(shard["bytes"] for shard in corpus["shards"]))
+    out.print(f"corpus  {escape(result.corpus)}  ({result.manifest.counts.kept:,} samples, {size})")
+    out.print(f"report  {escape(result.report)}")
+
+
+@app.command()
+def plan(
+    config: ConfigFile,
+    sets: Sets = [],  # noqa: B006
+    output: OutputOption = None,
+) -> None:
+    """Print the stages, what is cached, and what a run would do; starts nothing."""
+    from pipelines.curate import plan as plan_journey
+
+    settings = _load(config, sets, output)
+    table = Table(box=None, pad_edge=False)
+    for name in ("stage", "state", "rows", "kept", "what is left", "folder"):
+        table.add_column(name, justify="right" if name in ("rows", "kept") else "left")
+    for p in plan_journey(settings):
+        rows, kept = ("?" if n is None else f"{n:,}" for n in (p.rows, p.kept))
+        table.add_row(p.stage, p.state, rows, kept, p.detail, escape(p.folder))
+    out.print(f"output  {escape(settings.output)}")
+    out.print(table)
+
+
+@app.command()
+def explain(
+    output: OutputFolder,
+    row: Annotated[str, typer.Argument(metavar="URL|UID", help="A row's URL or its uid.")],
+) -> None:
+    """Print a row's whole journey."""
+    from curation.explain import explain as explain_row
+    from curation.storage import Folder
+
+    for step in explain_row(Folder(output), row):
+        out.print(escape(step.text()))
+
+
+@app.command()
+def report(output: OutputFolder) -> None:
+    """Write the HTML report of the last run again."""
+    from curation.report import write_report
+    from curation.storage import Folder
+
+    out.print(escape(write_report(Folder(output))))
+
+
+@app.command()
+def fsck(
+    output: OutputFolder,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every image and shard and check its hash.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove files that nothing names.")] = False,
+) -> None:
+    """Check that every row is accounted for and that what is stored is what was committed."""
+    from curation.fsck import fsck as check
+    from curation.storage import Folder
+
+    findings = check(Folder(output), deep=deep, repair=repair)
+    for finding in findings:
+        out.print(escape(finding.text()))
+    wrong = [finding for finding in findings if finding.wrong]
+    out.print(f"{len(wrong)} faults, {len(findings) - len(wrong)} notes" if findings else "clean")
+    if wrong:
+        raise typer.Exit(1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+_log_path = ""
+
+
+def _log_to(output: str) -> None:
+    """Log to a file of its own a run: below a local output, else in the temporary folder."""
+    global _log_path
+    folder = Path(output) if "://" not in output else Path(tempfile.gettempdir())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("output", f"cannot write to {folder}: {error.strerror}") from None
+    _log_path = str(folder / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+
+
+class _Stopped(BaseException):
+    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+
+
+def _on_sigterm(signum: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise _Stopped
+
+
+def main() -> None:
+    """Entry point of `curate`."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    sys.exit(_main())
+
+
+def _main() -> int:
+    again = shlex.join(["curate", *sys.argv[1:]])
+    try:
+        app(standalone_mode=False)
+    except ConfigError as error:
+        err.print(f"[bold red]config error[/] {escape(str(error))}")
+        return 2
+    except CurationError as error:
+        logging.getLogger(__name__).exception("the run failed")
+        err.print(f"[bold red]failed[/] {escape(str(error))}" + (f" (log: {escape(_log_path)})" if _log_path else ""))
+        return 1
+    except (KeyboardInterrupt, _Stopped, typer.Abort) as stop:
+        err.print(f"stopped; committed work stays. Go on with:\n  {escape(again)}")
+        return 143 if isinstance(stop, _Stopped) else 130
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            return 2
+        logging.getLogger(__name__).exception("bug")
+        err.print(
+            f"[bold red]failed[/] a bug: {escape(f'{type(error).__name__}: {error}')}"
+            + (f" (log with traceback: {escape(_log_path)})" if _log_path else "")
+        )
+        if not _log_path:
+            raise
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

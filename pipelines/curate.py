@@ -1,0 +1,192 @@
+"""The main job: config → stages, in the order of the journey, run by an engine and reported.
+
+    from curation.load import load_config
+    from pipelines.curate import plan, run
+
+    result = run(load_config("configs/demo.yaml"), engine="local")
+    print(result.corpus, result.report)
+
+`curate run` and `curate plan` are these two calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from curation.config import Config
+from curation.errors import RunError
+from curation.fetch.stage import FetchStage
+from curation.fragments import Fragment, Manifest, committed
+from curation.pack.layout import Layout
+from curation.pack.stage import Pack
+from curation.report import write_report
+from curation.row import FETCH_FIELDS
+from curation.run_log import RunLog
+from curation.score.stage import ScoreStage
+from curation.select.stage import Select, check_rules
+from curation.sources.stage import Source
+from curation.stage import Pooled, Solo, Stage
+from curation.storage import Folder
+from pipelines.engines import Engine, make_engine
+
+log = logging.getLogger(__name__)
+
+
+def make_stages(config: Config) -> list[Stage]:
+    """The stages of a run, in the order of the journey. Reads the source's files for their signature."""
+    output, stages = Folder(config.output), config.stages
+    source = Source(output, config.sources, config.seed)
+    fetch = FetchStage(output, source, stages.fetch)
+    journey: list[Stage] = [source, fetch]
+    if stages.score is not None:
+        journey.append(ScoreStage(output, journey[-1], stages.score, fetch.folder))
+    journey.append(Select(output, journey[-1], stages.select))
+    layout = Layout(output, journey[-1], stages.pack, config.seed, fetch.folder)
+    pack = Pack(output, layout, stages.pack, fetch.folder, config.model_dump(mode="json", exclude={"output"}))
+    return [*journey, layout, pack]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do with one stage."""
+
+    stage: str
+    folder: str
+    state: Literal["cached", "partly done", "to run"]
+    rows: int | None
+    """Rows in, where known."""
+    kept: int | None
+    """Rows kept, where known."""
+    detail: str
+
+
+def plan(config: Config) -> list[Planned]:
+    """What is cached and what a run would do; starts nothing. Raises ConfigError for settings that cannot work."""
+    stages = make_stages(config)
+    _check(config, stages)
+    planned: list[Planned] = []
+    for stage in stages:
+        folder = stage.folder.url.rsplit("/", 1)[-1]
+        manifest = stage.manifest()
+        if manifest is not None:
+            counts = manifest.counts
+            planned.append(Planned(stage.name, folder, "cached", counts.rows, counts.kept, "nothing to do"))
+            continue
+        before = planned[-1].kept if planned else None
+        done = len(committed(stage.folder)) if isinstance(stage, Pooled) else 0
+        if done and isinstance(stage, Pooled) and before is not None:
+            left, total = len(stage.unfinished()), len(stage.partitions())
+            planned.append(
+                Planned(stage.name, folder, "partly done", before, None, f"{left} of {total} partitions left")
+            )
+        else:
+            planned.append(Planned(stage.name, folder, "to run", before, None, "all of it"))
+    return planned
+
+
+def _check(config: Config, stages: list[Stage]) -> None:
+    """Refuse rules and operators that cannot work, as soon as the source's columns are known."""
+    source, fetch = stages[0], stages[1]
+    if source.manifest() is None:
+        return
+    schema = fetch.input_schema(FETCH_FIELDS)
+    for stage in stages:
+        if isinstance(stage, ScoreStage):
+            stage.check(schema)
+            for named in stage.classes:
+                for field in named.cls.writes:
+                    schema = schema.append(field)
+    check_rules(config.stages.select, schema)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a finished run left things."""
+
+    corpus: str
+    """Folder of the packed corpus: shards, index, manifest."""
+    report: str
+    """Path of the HTML report."""
+    manifest: Manifest
+    """The packed corpus's manifest."""
+
+
+class Watcher:
+    """Hears how a run goes on; the default says nothing. `pipelines/progress.py` shows it to people."""
+
+    def stage_starts(self, stage: Stage, rows: int | None, done: int) -> None:
+        """A stage begins with `rows` input rows, of which `done` were committed by an earlier run."""
+
+    def fragment(self, stage: Stage, fragment: Fragment) -> None:
+        """A fragment was committed."""
+
+    def stage_ends(self, stage: Stage, manifest: Manifest, seconds: float, cached: bool) -> None:
+        """A stage is finished, or was already."""
+
+
+def run(
+    config: Config,
+    *,
+    engine: str = "ray",
+    address: str | None = None,
+    watcher: Watcher | None = None,
+    make: Callable[[str, str | None], Engine] = make_engine,
+) -> Result:
+    """Run the journey; stages that are finished are not run again.
+
+    Raises ConfigError before any work starts where it can, RunError when the run cannot go on. What was committed
+    stays, and the same call goes on from there.
+    """
+    watcher = watcher or Watcher()
+    stages = make_stages(config)
+    _check(config, stages)
+    record = RunLog(config, engine, stages)
+    session: Engine | None = None
+    try:
+        for stage in stages:
+            started = time.monotonic()
+            cached = (manifest := stage.manifest()) is not None
+            record.stage_starts(stage)
+            if manifest is None:
+                session = session or make(engine, address)
+                _run_stage(session, stage, watcher)
+                manifest = stage.manifest()
+                assert manifest is not None, f"stage {stage.name} left no manifest"
+            seconds = time.monotonic() - started
+            record.stage_ends(stage, manifest, seconds, cached)
+            watcher.stage_ends(stage, manifest, seconds, cached)
+            log.info("%s: %s", stage.folder.url, manifest.counts)
+            if stage is stages[0]:
+                _check(config, stages)
+            if not manifest.counts.kept:
+                raise RunError(f"no row is left after stage {stage.name}: {_reasons(manifest)}")
+        record.ends("done")
+        report = write_report(Folder(config.output))
+        return Result(stages[-1].folder.url, report, manifest)
+    except BaseException as error:
+        record.ends("failed" if isinstance(error, Exception) else "stopped", error)
+        if isinstance(error, RunError):
+            write_report(Folder(config.output))
+        raise
+    finally:
+        if session is not None:
+            session.close()
+
+
+def _run_stage(engine: Engine, stage: Stage, watcher: Watcher) -> None:
+    rows = stage.input().counts.kept if stage.upstream else None
+    if isinstance(stage, Pooled):
+        done = sum(p.rows for p in stage.partitions()) - sum(p.rows for p in stage.unfinished())
+        watcher.stage_starts(stage, rows, done)
+        engine.run_pool(stage, lambda fragment: watcher.fragment(stage, fragment))
+    elif isinstance(stage, Solo):
+        watcher.stage_starts(stage, rows, 0)
+        engine.run_solo(stage)
+
+
+def _reasons(manifest: Manifest) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(manifest.counts.reasons.items(), key=lambda x: -x[1]))

@@ -1,0 +1,157 @@
+"""Stages on Ray Data: partitions stream through a pool of actors, which commit fragments where their rows are made.
+
+What travels through Ray are names: a partition's number in, a fragment's name and counts out. Pixels and rows go
+straight from the worker to storage, so no block ever holds an image, memory does not depend on the size of the corpus,
+and it does not matter how Ray fuses blocks. Fragments are committed by
+the workers, not by a Datasink: a block that waits for its writer is work that a crash would lose.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+import ray.data
+
+from curation.errors import ConfigError, CurationError, RunError
+from curation.fragments import Counts, Fragment
+from curation.stage import Partition, Pooled, Solo
+from pipelines.engines import OnFragment
+
+RESTARTS = 4
+"""A worker process that dies more often ends the run: images cannot kill it (they are decoded in a child), so it is a
+bug or a machine without memory. Ray's own default is to try for ever."""
+
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""On a cluster of our own: names are small."""
+
+
+class RayEngine:
+    """One Ray session for the whole run: a cluster of our own on this machine, or the one at `address`."""
+
+    name = "ray"
+
+    def __init__(self, address: str | None = None) -> None:
+        own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else own),
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError("--address", f"no Ray cluster at {address!r}: {_first_line(error)}") from None
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.max_errored_blocks = 0
+        # Each fragment is a block of its own, so that the driver hears of it when it is committed.
+        context.target_max_block_size = 1
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def run_solo(self, stage: Solo) -> None:
+        # In a task, so that the driver's memory does not grow with the table.
+        task = ray.remote(num_cpus=1, max_retries=RESTARTS)(_run_solo)
+        _unpack(ray.get(task.remote(stage)))
+
+    def run_pool(self, stage: Pooled, on_fragment: OnFragment) -> None:
+        partitions = stage.unfinished()
+        if partitions:
+            self._work(stage, partitions, on_fragment)
+        _unpack(ray.get(ray.remote(num_cpus=1)(_settle).remote(stage)))
+
+    def _work(self, stage: Pooled, partitions: list[Partition], on_fragment: OnFragment) -> None:
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        pool = stage.pool(resources.get("CPU", 1.0), resources.get("GPU", 0.0))
+        workers = min(pool.workers, len(partitions))
+        rows = [{"partition": json.dumps([p.index, list(p.fragments), p.rows])} for p in partitions]
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            _Worker,
+            fn_constructor_args=(stage, workers),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=stage.in_flight),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            max_concurrency=stage.in_flight,
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
+        )
+        try:
+            for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+                for text in batch["result"]:
+                    result = json.loads(text)
+                    _unpack(result)
+                    counts = Counts(**result["fragment"].pop("counts"))
+                    on_fragment(Fragment(**result["fragment"], counts=counts))
+        except ray.exceptions.ActorDiedError as error:
+            raise RunError(f"stage {stage.name}: worker died {RESTARTS + 1} times: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        ray.shutdown()
+
+
+class _Worker:
+    """An actor of the pool."""
+
+    def __init__(self, stage: Pooled, workers: int) -> None:
+        self._stage = stage
+        self._error: dict[str, str] | None = None
+        try:
+            stage.setup(workers)
+        except CurationError as error:
+            self._error = _pack(error)
+
+    async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, list[str]]]:
+        for text in batch["partition"]:
+            if self._error:
+                yield {"result": [json.dumps(self._error)]}
+                return
+            index, fragments, rows = json.loads(text)
+            try:
+                async for fragment in self._stage.work(Partition(index, tuple(fragments), rows)):
+                    yield {"result": [json.dumps({"fragment": asdict(fragment)})]}
+            except CurationError as error:
+                yield {"result": [json.dumps(_pack(error))]}
+                return
+
+
+def _run_solo(stage: Solo) -> dict[str, str]:
+    try:
+        stage.run()
+    except CurationError as error:
+        return _pack(error)
+    return {}
+
+
+def _settle(stage: Pooled) -> dict[str, str]:
+    try:
+        stage.settle()
+    except CurationError as error:
+        return _pack(error)
+    return {}
+
+
+def _pack(error: CurationError) -> dict[str, str]:
+    """An expected error as a value: Ray would wrap it in a traceback, and retry what cannot succeed."""
+    if isinstance(error, ConfigError):
+        return {"path": error.path, "problem": error.problem}
+    return {"error": str(error)}
+
+
+def _unpack(result: dict[str, Any]) -> None:
+    if "problem" in result:
+        raise ConfigError(result["path"], result["problem"])
+    if "error" in result:
+        raise RunError(result["error"])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
