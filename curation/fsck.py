@@ -30,8 +30,8 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
     """Check all stages in `output`.
 
     Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
-    failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`: remove
-    files that nothing names (run it only while no run is going on). Raises RunError if `output` holds no stages.
+    failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`:
+    remove files that nothing names (only while no run is going on). Raises RunError if `output` holds no stages.
     """
     folders = [output.child(name) for name in output.folders()]
     manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
@@ -152,7 +152,7 @@ def _garbage(folder: Folder, manifest: Manifest | None, repair: bool) -> Iterato
     """Files that no reader looks at: temporary ones, tars without their parquet, fragments that lost to another."""
     sizes = folder.sizes()
     if manifest is not None:
-        named = {f.name for f in manifest.fragments} | {f.tar for f in manifest.fragments}
+        named = {f.name for f in manifest.fragments} | {f.tar for f in manifest.fragments if f.tar is not None}
     else:
         named = {name for name in sizes if FRAGMENT.fullmatch(name)}
         named |= {name.removesuffix(".parquet").removesuffix("-end") + ".tar" for name in named}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
@@ -25,9 +26,9 @@ from curation.fragments import Counts, Fragment
 from curation.stage import Partition, Pooled, Solo
 from pipelines.engines import OnFragment
 
-RESTARTS = 4
-"""A worker process that dies more often ends the run: images cannot kill it (they are decoded in a child), so it is a
-bug or a machine without memory. Ray's own default is to try for ever."""
+RETRIES = 4
+"""A partition whose worker died this often and once more ends the run. Images cannot kill a worker (they are decoded in
+a child), so it is a bug or a machine without memory. Ray's own default is to try for ever."""
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """On a cluster of our own: names are small."""
@@ -56,10 +57,12 @@ class RayEngine:
         # Each fragment is a block of its own, so that the driver hears of it when it is committed.
         context.target_max_block_size = 1
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # `max_task_retries` has no named parameter yet.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
 
     def run_solo(self, stage: Solo) -> None:
         # In a task, so that the driver's memory does not grow with the table.
-        task = ray.remote(num_cpus=1, max_retries=RESTARTS)(_run_solo)
+        task = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_solo)
         _unpack(ray.get(task.remote(stage)))
 
     def run_pool(self, stage: Pooled, on_fragment: OnFragment) -> None:
@@ -77,12 +80,14 @@ class RayEngine:
             _Worker,
             fn_constructor_args=(stage, workers),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=stage.in_flight),
+            compute=ray.data.ActorPoolStrategy(
+                size=workers,
+                max_tasks_in_flight_per_actor=stage.in_flight,
+                max_concurrent_calls_per_actor=stage.in_flight,
+            ),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
-            max_concurrency=stage.in_flight,
-            max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
+            max_task_retries=RETRIES,
         )
         try:
             for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
@@ -91,8 +96,8 @@ class RayEngine:
                     _unpack(result)
                     counts = Counts(**result["fragment"].pop("counts"))
                     on_fragment(Fragment(**result["fragment"], counts=counts))
-        except ray.exceptions.ActorDiedError as error:
-            raise RunError(f"stage {stage.name}: worker died {RESTARTS + 1} times: {_first_line(error)}") from error
+        except ray.exceptions.RayActorError as error:
+            raise RunError(f"stage {stage.name}: one partition killed its worker {RETRIES + 1} times") from error
 
     def close(self) -> None:
         ray.shutdown()

@@ -1,0 +1,126 @@
+"""A wrong setting is refused by name, with what was given and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.errors import ConfigError
+from curation.fingerprint import result_settings
+from curation.load import load_config, make_config
+
+
+def minimal(**stages: Any) -> dict[str, Any]:
+    return {
+        "name": "test",
+        "output": "out",
+        "source": {"kind": "parquet", "path": "list.parquet"},
+        "stages": stages,
+    }
+
+
+def refused(data: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        make_config(data)
+    return str(caught.value)
+
+
+def test_minimal_config_has_defaults() -> None:
+    config = make_config(minimal())
+    assert config.stages.fetch.engine == "async"
+    assert config.stages.score is None
+    assert [s.name for s in config.sources] == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ({"fetch": {"min_sid": 3}}, "stages.fetch.min_sid: unknown setting; did you mean 'min_side'?"),
+        (
+            {"fetch": {"run": {"concurency": 3}}},
+            "stages.fetch.run.concurency: unknown setting; did you mean 'concurrency'?",
+        ),
+        ({"fetchh": {}}, "stages.fetchh: unknown setting; did you mean 'fetch'?"),
+        ({"fetch": {"zzz": 1}}, "stages.fetch.zzz: unknown setting; allowed here: engine, min_side"),
+        ({"fetch": {"timeout_s": -1}}, "stages.fetch.timeout_s: Input should be greater than 0 (given: -1)"),
+        ({"fetch": {"max_bytes": "10 parsecs"}}, "stages.fetch.max_bytes: '10 parsecs' is no size"),
+        (
+            {"fetch": {"engine": "curl"}},
+            "stages.fetch.engine: Input should be 'async' or 'img2dataset' (given: 'curl')",
+        ),
+        ({"fetch": {"allow_networks": ["here"]}}, "stages.fetch.allow_networks: 'here' does not appear to be"),
+        ({"select": {"top": 5}}, "stages.select: `top` and `by` go together"),
+        ({"pack": {"shard_bytes": "5MB", "shard_samples": 4}}, "stages.pack: set `shard_bytes` or `shard_samples`"),
+        ({"pack": {"buckets": [[4, 4]]}}, "stages.pack.buckets"),
+    ],
+)
+def test_wrong_stage_settings(stages: dict[str, Any], message: str) -> None:
+    assert refused(minimal(**stages)).startswith(message)
+
+
+def test_wrong_source() -> None:
+    data = minimal()
+    data["source"] = {"kind": "parquet"}
+    assert refused(data) == "source.path: is required"
+    data["source"] = {"kind": "parquet", "path": "x", "colums": {}}
+    assert refused(data).startswith("source.colums: unknown setting; did you mean 'columns'?")
+    data["source"] = {"kind": "exel", "path": "x"}
+    assert refused(data).startswith("source.kind: Input should be 'parquet'")
+    data["source"] = {"kind": "parquet", "path": "x", "columns": {"keep": ["sha256", "ok"]}}
+    assert "sha256 would clash" in refused(data)
+    data["source"] = [{"kind": "parquet", "path": "x"}, {"kind": "txt", "path": "y"}]
+    assert "each source needs a name of its own; used twice: default" in refused(data)
+    data["source"] = [{"name": "a", "kind": "parquet", "path": "x"}, {"name": "b", "kind": "parquet", "pth": "x"}]
+    assert refused(data).startswith("source.1.pth: unknown setting; did you mean 'path'?")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "name: a\noutput: o\nsource: {kind: txt, path: l.txt}\nstages:\n  fetch: {min_side: 512}\n"
+
+
+def test_overrides_have_the_same_validation(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config = load_config(path, ["stages.fetch.min_side=1024", "stages.select.where=width > 3", "seed=7"])
+    assert (config.stages.fetch.min_side, config.stages.select.where, config.seed) == (1024, "width > 3", 7)
+    for override, message in [
+        ("stages.fetch.min_sde=1", "stages.fetch.min_sde: unknown setting; did you mean 'min_side'?"),
+        ("stages.fetch.min_side=a lot", "stages.fetch.min_side: Input should be a valid integer"),
+        ("stages.fetch", "--set: 'stages.fetch' is not of the form"),
+        ("name.x=1", "name: is the value 'a' and has no setting 'x'"),
+        ("stages.fetch.min_side=[", "stages.fetch.min_side: the value '[' is not YAML"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, [override])
+        assert str(caught.value).startswith(message)
+
+
+def test_override_in_a_list_of_sources(tmp_path: Path) -> None:
+    text = "name: a\noutput: o\nsource: [{name: x, kind: txt, path: l.txt}, {name: y, kind: txt, path: m.txt}]\n"
+    config = load_config(write(tmp_path, text), ["source.1.path=n.txt"])
+    assert [s.path for s in config.sources] == ["l.txt", "n.txt"]
+    with pytest.raises(ConfigError, match="is a list of 2"):
+        load_config(tmp_path / "config.yaml", ["source.5.path=n.txt"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("name: [", "is not YAML"), ("- a", "must hold settings"), ("", "must hold settings"), (None, "not found")],
+)
+def test_wrong_file(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "none.yaml" if text is None else write(tmp_path, text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_speed_settings_are_no_part_of_the_result() -> None:
+    slow = make_config(minimal(fetch={"run": {"concurrency": 1}})).stages.fetch
+    fast = make_config(minimal(fetch={"run": {"concurrency": 99}})).stages.fetch
+    other = make_config(minimal(fetch={"min_side": 3})).stages.fetch
+    assert result_settings(slow) == result_settings(fast) != result_settings(other)
