@@ -1,0 +1,32 @@
+# make demo | test | check | bench | clean — each installs what it needs into .venv first.
+# `ablation` and `zoo` come with the trainer and the embedded models.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo test check bench clean
+
+install: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,s3]'
+	@touch $@
+
+demo: install
+	$(BIN)/python -m pipelines.demo
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install
+	for name in ingest scale select pack; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
