@@ -1,0 +1,61 @@
+"""The rules of who may import what, checked on the source and on a running interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", modules("curation"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_curation_imports_neither_ray_nor_pipelines(path: Path) -> None:
+    assert not [name for name in imported(path) if name.split(".")[0] in ("ray", "pipelines", "pickle", "tests")]
+
+
+def test_importing_curation_loads_no_heavy_library() -> None:
+    code = """
+import pkgutil, sys
+import curation
+for module in pkgutil.walk_packages(curation.__path__, "curation."):
+    if not module.name.endswith("__main__"):
+        __import__(module.name)
+heavy = {"torch", "torchvision", "transformers", "ray", "img2dataset", "albumentations", "matplotlib"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_only_the_engine_module_and_nothing_else_in_pipelines_imports_ray() -> None:
+    users = [p.name for p in modules("pipelines") if any(n.split(".")[0] == "ray" for n in imported(p))]
+    assert users == ["on_ray.py"]
+
+
+def test_files_hold_one_idea() -> None:
+    long = {
+        p.name: n
+        for f in ("curation", "pipelines", "tests")
+        for p in modules(f)
+        if (n := len(p.read_text().splitlines())) > 300
+    }
+    assert not long
