@@ -208,13 +208,14 @@ class PackSettings(Settings):
     resolution: int = Field(1024, ge=16, le=8192)
     """Training resolution: buckets hold about resolution² pixels; without buckets, the longer side."""
     buckets: Literal["auto", "none"] | tuple[tuple[int, int], ...] = "auto"
-    """`auto`: SDXL's table scaled to `resolution`; a list of [width, height]; `none`: keep each image's aspect."""
+    """`auto`: SDXL's table scaled to `resolution`; a list of [width, height], of which the largest is taken where
+    several have one aspect; `none`: keep each image's aspect."""
     fit: Literal["crop", "pad"] = "crop"
     """Cover the bucket and crop the centre, or fit inside it and pad with white."""
     upscale: bool = False
     """Enlarge images smaller than their bucket; otherwise they are rejected (without buckets: left as they are)."""
-    filter: Literal["area", "lanczos"] = "area"
-    """Antialiasing filter of the one resize: fast box filter, or slower Lanczos."""
+    filter: Literal["bicubic", "lanczos"] = "bicubic"
+    """Antialiasing filter of the one resize: bicubic behind a low-pass filter, or Lanczos, which is slower."""
     primary: str = "alt"
     """Caption kind that becomes `UID.txt`; `alt` is the original text."""
     format: Literal["jpg", "png", "webp"] = "jpg"

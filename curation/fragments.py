@@ -150,10 +150,21 @@ def conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
 class FragmentWriter:
     """Gathers finished rows of one partition and commits them, a fragment at a time.
 
-    Pixels go to the temporary tar as they come, so memory holds rows only.
+    Pixels go to the temporary tar as they come, so memory holds rows only. A `token` may be given where a partition
+    is one fragment that is always the same: its name, and so the manifest, then depends on nothing but its rows.
     """
 
-    def __init__(self, folder: Folder, partition: int, schema: pa.Schema, sums: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        partition: int,
+        schema: pa.Schema,
+        sums: Iterable[str] = (),
+        *,
+        token: str | None = None,
+    ) -> None:
+        assert token is None or re.fullmatch(r"[0-9a-f]{8}", token), token
+        self._given_token = token
         self._folder = folder
         self._sums = tuple(sums)
         self._partition = partition
@@ -164,7 +175,7 @@ class FragmentWriter:
         self._start()
 
     def _start(self) -> None:
-        self._token = uuid4().hex[:8]
+        self._token = self._given_token or uuid4().hex[:8]
         self._rows = []
         self._tar = None
 

@@ -159,7 +159,41 @@ PACK_FIELDS = (
     pa.field("shard", pa.string()),
 )
 
-RESERVED = frozenset(f.name for f in (IMAGE, *OUTCOME_FIELDS, *SOURCE_FIELDS, *FETCH_FIELDS, *PACK_FIELDS))
+MEMBERS = ("image", "txt", "json")
+
+PACKED = pa.field(  # where a sample stands in its shard; null for rows that pack dropped
+    "packed",
+    pa.struct(
+        [
+            pa.field("position", pa.int32()),  # among the samples of the shard
+            pa.field("offset", pa.int64()),  # the sample's tar records, headers and padding included: bytes in the shard
+            pa.field("length", pa.int64()),
+            pa.field("crc32c", pa.uint32()),
+            *(
+                pa.field(f"{member}_{what}", kind)  # the member's data alone
+                for member in MEMBERS
+                for what, kind in (("offset", pa.int64()), ("length", pa.int64()), ("crc32c", pa.uint32()))
+            ),
+            pa.field("width", pa.int32()),  # pixels, of the image in the shard
+            pa.field("height", pa.int32()),
+            pa.field("crop_left", pa.int32()),  # pixels cut off after the resize
+            pa.field("crop_top", pa.int32()),
+            pa.field(
+                "captions",  # the primary one first; `tokens` is null until a tokenizer has counted them
+                pa.list_(
+                    pa.struct(
+                        [pa.field("kind", pa.string()), pa.field("words", pa.int32()), pa.field("tokens", pa.int32())]
+                    )
+                ),
+            ),
+            pa.field("tar_bytes", pa.int64()),  # of the whole shard, the same in each of its rows
+            pa.field("tar_sha256", pa.string()),
+            pa.field("tar_md5", pa.string()),
+        ]
+    ),
+)
+
+RESERVED = frozenset(f.name for f in (IMAGE, *OUTCOME_FIELDS, *SOURCE_FIELDS, *FETCH_FIELDS, *PACK_FIELDS, PACKED))
 
 
 def outcome_arrays(verdicts: Sequence[Verdict]) -> dict[str, pa.Array]:
