@@ -1,0 +1,146 @@
+"""The fragments of a run's stages as tables that DuckDB reads: out of core, from a disk or an object store."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from curation.errors import StorageError
+from curation.fragments import Counts, Manifest, committed, read_manifest
+from curation.report.record import StageRecord
+from curation.row import Outcome
+from curation.storage import Folder, storage_errors
+
+MEMORY = "1GB"
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """One stage as a table: what its manifest names or, while it is unfinished, what is committed."""
+
+    record: StageRecord
+    folder: Folder
+    manifest: Manifest | None
+    columns: frozenset[str]
+    """Empty where the stage has no fragment; then there is no table."""
+    counts: Counts
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def view(self) -> str:
+        """The quoted name of its table."""
+        return quoted(f"stage_{self.record.folder}")
+
+
+class Tables:
+    """A DuckDB connection over some stages. Memory is bounded: what does not fit spills to a temporary folder."""
+
+    def __init__(self, output: Folder) -> None:
+        self._output = output
+        self._temp = tempfile.TemporaryDirectory(prefix="curation-report-")
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": MEMORY,
+                "temp_directory": self._temp.name,
+                "preserve_insertion_order": "false",
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+            }
+        )
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+        self._temp.cleanup()
+
+    def query(self, sql: str, values: list[Any] | None = None) -> list[tuple[Any, ...]]:
+        """All rows of the answer. Raises StorageError where a fragment cannot be read."""
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except (duckdb.IOException, duckdb.InvalidInputException, OSError) as error:
+            raise StorageError(f"cannot read the fragments of {self._output.url}: {_first_line(error)}") from error
+
+    def open(self, record: StageRecord) -> StageTable:
+        """Make a stage's table."""
+        folder = self._output.child(record.folder)
+        manifest = read_manifest(folder)
+        if manifest is not None:
+            names = [fragment.name for fragment in manifest.fragments]
+        else:
+            names = [name for partition in committed(folder).values() for name in partition]
+        if not names:
+            return StageTable(record, folder, manifest, frozenset(), Counts())
+        dataset = _dataset(folder, names)
+        table = StageTable(
+            record, folder, manifest, frozenset(dataset.schema.names), manifest.counts if manifest else Counts()
+        )
+        if manifest is not None:
+            self._connection.register(f"stage_{record.folder}", dataset)
+            return table
+        self._register_unsettled(table, dataset)
+        return StageTable(record, folder, None, table.columns, self._count(table))
+
+    def _register_unsettled(self, table: StageTable, dataset: ds.Dataset) -> None:
+        """A row that a retried task committed twice counts once, as it will when the stage is settled."""
+        raw = f"raw_{table.record.folder}"
+        self._connection.register(raw, dataset)
+        raw = quoted(raw)
+        twice = self.query(f"SELECT 1 FROM {raw} GROUP BY uid HAVING count(*) > 1 LIMIT 1")
+        once = " QUALIFY row_number() OVER (PARTITION BY uid ORDER BY outcome, reason, detail) = 1" if twice else ""
+        self._connection.execute(f"CREATE TEMP VIEW {table.view} AS SELECT * FROM {raw}{once}")
+
+    def _count(self, table: StageTable) -> Counts:
+        outcomes: dict[str, int] = {}
+        reasons: dict[str, int] = {}
+        for outcome, reason, count in self.query(
+            f"SELECT outcome, reason, count(*) FROM {table.view} GROUP BY ALL ORDER BY ALL"
+        ):
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+            if reason is not None:
+                reasons[reason] = reasons.get(reason, 0) + count
+        return Counts(
+            sum(outcomes.values()),
+            outcomes.get(Outcome.KEPT, 0),
+            outcomes.get(Outcome.REJECTED, 0),
+            outcomes.get(Outcome.FAILED, 0),
+            reasons,
+        )
+
+    def numeric_columns(self, table: StageTable) -> list[str]:
+        """Names of the table's number columns, in the table's order."""
+        rows = self.query(f"DESCRIBE {table.view}")
+        numbers = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE")
+        return [name for name, kind, *_ in rows if kind in numbers]
+
+
+def quoted(name: str) -> str:
+    """A column's or table's name as SQL takes it, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _dataset(folder: Folder, names: list[str]) -> ds.Dataset:
+    """Fragments of one schema as a dataset; only the first is opened now."""
+    paths = [folder.path(name) for name in names]
+    with storage_errors(paths[0]):
+        try:
+            with folder.fs.open(paths[0], "rb") as file:
+                schema = pq.read_schema(file)
+            return ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.fs)
+        except pa.ArrowInvalid as error:
+            raise StorageError(f"{paths[0]} is not readable as Parquet: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
