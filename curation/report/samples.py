@@ -50,10 +50,9 @@ class Sampler:
         samples = []
         for uid in uids:
             row = known.get(uid, {})
-            picture, caption = packed.get(uid, (None, None))
-            if picture is None:
-                picture = self._stored(row)
-            samples.append(_sample(uid, row, "", picture, caption=caption))
+            sample = packed.get(uid)
+            picture = sample.image if sample and sample.image else self._stored(row)
+            samples.append(_sample(uid, row, "", picture, caption=sample.caption if sample else None))
         return tuple(samples)
 
     def rejected(self, table: StageTable, facts: StageFacts) -> tuple[RejectedSamples, ...]:

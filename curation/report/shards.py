@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import google_crc32c
+
+from curation.errors import StorageError
 from curation.report.facts import CorpusFacts
 from curation.report.tables import StageTable, Tables
+from curation.row import PACKED
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a shard holds of a row; None for a member that is gone or damaged."""
+
+    image: bytes | None
+    caption: str | None
 
 
 class Shards:
-    """The shards of a pack stage."""
+    """The shards of a pack stage, finished or not: those whose rows are committed."""
 
     def __init__(self, tables: Tables, pack: StageTable) -> None:
         self._tables = tables
@@ -16,8 +30,10 @@ class Shards:
     def facts(self) -> CorpusFacts:
         """Shards, samples, bytes, and samples by bucket."""
         view = self._pack.view
-        sizes = self._pack.folder.child("shards").sizes()
-        tars = {name: size for name, size in sizes.items() if name.endswith(".tar")}
+        ((shards, size),) = self._tables.query(
+            "SELECT count(*), coalesce(sum(bytes), 0)::BIGINT FROM ("
+            f"SELECT shard, max({PACKED.name}.tar_bytes) AS bytes FROM {view} WHERE outcome = 'kept' GROUP BY shard)"
+        )
         buckets = []
         for bucket, n in self._tables.query(
             f"SELECT bucket, count(*) FROM {view} WHERE outcome = 'kept' AND bucket IS NOT NULL GROUP BY bucket"
@@ -25,7 +41,32 @@ class Shards:
             width, _, height = bucket.partition("x")
             buckets.append((int(width), int(height), n))
         buckets.sort(key=lambda b: (b[0] / b[1], b[0]))
-        return CorpusFacts(self._pack.counts.kept, len(tars), sum(tars.values()), tuple(buckets))
+        return CorpusFacts(self._pack.counts.kept, shards, size, tuple(buckets))
 
-    def read(self, uids: list[str]) -> dict[str, tuple[bytes | None, str | None]]:
-        return {}
+    def read(self, uids: list[str]) -> dict[str, Packed]:
+        """Image and primary caption of some samples, straight from their places in the shards."""
+        members = ", ".join(
+            f"{PACKED.name}.{member}_{what}" for member in ("image", "txt") for what in ("offset", "length", "crc32c")
+        )
+        rows = self._tables.query(
+            f"SELECT uid, shard, {members} FROM {self._pack.view} "
+            "WHERE outcome = 'kept' AND uid IN (SELECT unnest(?::VARCHAR[]))",
+            [uids],
+        )
+        found = {}
+        for uid, shard, *places in rows:
+            image, text = self._member(shard, *places[:3]), self._member(shard, *places[3:])
+            found[uid] = Packed(image, None if text is None else text.decode("utf-8", "replace"))
+        return found
+
+    def _member(self, shard: str, offset: int, length: int, crc32c: int) -> bytes | None:
+        try:
+            data = self._pack.folder.read_range(shard_path(shard), offset, length)
+        except StorageError:
+            return None  # the tile says that there is no picture; `curate fsck` says why
+        return data if len(data) == length and google_crc32c.value(data) == crc32c else None
+
+
+def shard_path(shard: str) -> str:
+    """Path of a shard below the pack stage's folder."""
+    return f"shards/{shard}"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import google_crc32c
 import pyarrow as pa
 from PIL import Image, ImageDraw
 
@@ -20,9 +21,10 @@ from curation.config import Config
 from curation.fragments import Counts, Fragment, FragmentWriter, Manifest, outcome_schema, write_manifest
 from curation.load import make_config
 from curation.report import write_report
-from curation.row import FETCH_FIELDS, PACK_FIELDS, SOURCE_FIELDS, Reason, Verdict, make_uid, with_outcomes
+from curation.row import FETCH_FIELDS, PACK_FIELDS, PACKED, SOURCE_FIELDS, Reason, Verdict, make_uid, with_outcomes
 from curation.run_log import RUN_FILE
 from curation.storage import Folder
+from curation.tar import TarWriter
 
 JOURNEY = ("source", "fetch", "select", "layout", "pack")
 FOLDERS = {name: f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}" for name in JOURNEY}
@@ -32,7 +34,7 @@ SCHEMAS = {
     "fetch": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS),
     "select": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS),
     "layout": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS, PACK_FIELDS),
-    "pack": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS, PACK_FIELDS),
+    "pack": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS, PACK_FIELDS, [PACKED]),
 }
 WORDS = ["a", "red", "house", "by", "the", "sea", "two", "small", "boats", "under", "heavy", "clouds", "at", "dusk"]
 BUCKETS = ((640, 960), (704, 896), (768, 768), (896, 704), (960, 640), (1152, 576))
@@ -186,14 +188,32 @@ def _layout(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
     for row in rows:
         aspect = row["width"] / row["height"]
         width, height = min(BUCKETS, key=lambda b: abs(b[0] / b[1] - aspect))
-        row = {**row, "bucket": f"{width}x{height}", "shard": f"{dice.randrange(2):05d}"}
+        row = {**row, "bucket": f"{width}x{height}", "shard": "00000.tar"}
         small = row["width"] < width or row["height"] < height
         judged.append((row, Verdict(Reason.SMALLER_THAN_BUCKET, row["bucket"]) if small else Verdict()))
     return judged
 
 
 def _pack(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    return [(row, Verdict()) for row in rows]
+    return [({**row, "shard": f"{i // 90:05d}.tar"}, Verdict()) for i, row in enumerate(rows)]
+
+
+def _write_shard(folder: Folder, rows: list[Row], painter: Paint) -> None:
+    """A shard of some rows; notes in them where their members stand."""
+    with folder.child("shards").writing(rows[0]["shard"]) as path, open(path, "wb") as file:
+        tar = TarWriter(file)
+        for row in rows:
+            width, height = (int(side) // 4 for side in row["bucket"].split("x"))
+            image, text = painter(random.Random(row["uid"]), width, height), f"packed: {row['alt_text']}".encode()
+            packed: Row = {}
+            for member, name, data in (("image", "jpg", image), ("txt", "txt", text)):
+                offset, length = tar.add(f"{row['uid']}.{name}", data)
+                packed |= {f"{member}_offset": offset, f"{member}_length": length}
+                packed[f"{member}_crc32c"] = google_crc32c.value(data)
+            row["packed"] = packed
+        tar.finish()
+    for row in rows:
+        row["packed"]["tar_bytes"] = tar.size
 
 
 def _write(
@@ -202,6 +222,8 @@ def _write(
     folder, fragments = made.stage(name), []
     for index, start in enumerate(range(0, len(judged), size)):
         part = judged[start : start + size]
+        if name == "pack":
+            _write_shard(folder, [row for row, _ in part], painter)
         writer = FragmentWriter(folder, index, SCHEMAS[name], ("bytes_received",) if name == "fetch" else ())
         pictures = [_picture(row, painter) if name == "fetch" and v.reason is None else None for row, v in part]
         for (row, _), picture in zip(part, pictures, strict=True):

@@ -110,9 +110,13 @@ def test_kept_samples_are_pictures_of_kept_rows(made: Made, facts: RunFacts) -> 
     assert len({s.uid for s in facts.kept}) == len(facts.kept)
     for sample in facts.kept:
         row = kept[sample.uid]
-        assert (sample.url, sample.caption, sample.width) == (row["url"], row["alt_text"], row["width"])
+        assert (sample.url, sample.width) == (row["url"], row["width"])
+        assert sample.caption.strip() == f"packed: {row['alt_text']}".strip()
         assert sample.thumbnail is not None
-        assert max(Image.open(io.BytesIO(sample.thumbnail.jpeg)).size) <= 256
+        width, height = Image.open(io.BytesIO(sample.thumbnail.jpeg)).size
+        assert max(width, height) <= 256
+        bucket_width, _, bucket_height = row["bucket"].partition("x")
+        assert width / height == pytest.approx(int(bucket_width) / int(bucket_height), rel=0.02)
         assert ("pwatermark", f"{row['pwatermark']:.2g}") in sample.columns
 
 
@@ -142,6 +146,24 @@ def test_the_same_run_gives_the_same_facts(made: Made, facts: RunFacts) -> None:
 def test_the_seed_chooses_other_samples(tmp_path: Path, facts: RunFacts) -> None:
     other = collect(make_run(Folder(tmp_path), overrides={"seed": 7}).output)
     assert [s.uid for s in other.kept] != [s.uid for s in facts.kept]
+
+
+def test_the_corpus_is_that_of_the_shards(made: Made, facts: RunFacts) -> None:
+    sizes = made.stage("pack").child("shards").sizes()
+    assert (facts.corpus.shards, facts.corpus.bytes) == (len(sizes), sum(sizes.values()))
+    assert facts.corpus.samples == len(made.kept("pack"))
+    buckets = {f"{w}x{h}": n for w, h, n in facts.corpus.buckets}
+    assert buckets == Counter(row["bucket"] for row in made.kept("pack"))
+    aspects = [w / h for w, h, _ in facts.corpus.buckets]
+    assert aspects == sorted(aspects)
+
+
+def test_where_a_shard_is_damaged_the_bank_serves(tmp_path: Path) -> None:
+    made = make_run(Folder(tmp_path))
+    packed = tmp_path / FOLDERS["pack"] / "shards" / "00000.tar"
+    packed.write_bytes(bytes(packed.stat().st_size))
+    facts = collect(made.output)
+    assert all(s.thumbnail and not s.caption.startswith("packed") for s in facts.kept)
 
 
 def test_missing_pixels_leave_a_tile_without_picture(tmp_path: Path) -> None:
