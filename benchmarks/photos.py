@@ -5,6 +5,7 @@ Real photos give JPEGs their real size and decoding time, which rendered ones do
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def photo_files() -> list[Path]:
 
 
 @lru_cache(maxsize=9)
-def _photo(path: Path) -> NDArray[np.uint8]:
-    """A photo as uint8 RGB [H, W, 3], 2,700 to 3,100 pixels wide; all nine take 150 MB."""
+def _photo(path: Path) -> tuple[NDArray[np.uint8], ...]:
+    """A photo as uint8 RGB [H, W, 3], 2,700 to 3,100 pixels wide, and at a half, a quarter, an eighth of it."""
     data = path.read_bytes()
     height, width = simplejpeg.decode_jpeg_header(data)[:2]
     scale = min(1.0, 2700 / width)
@@ -40,7 +41,11 @@ def _photo(path: Path) -> NDArray[np.uint8]:
     if scale < 1 and pixels.shape[1] > 3100:
         size = (int(width * scale), int(height * scale))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    return pixels
+    levels = [pixels]
+    for _ in range(3):
+        half = (levels[-1].shape[1] // 2, levels[-1].shape[0] // 2)
+        levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False))
+    return tuple(levels)
 
 
 def cut(key: object, width: int, height: int, quality: int) -> bytes:
@@ -50,10 +55,13 @@ def cut(key: object, width: int, height: int, quality: int) -> bytes:
     if not files:
         pixels = render(random_scene(("cut", key)), width, height, seed=key)
     else:
-        whole = _photo(dice.pick(files))
-        largest = min(whole.shape[1] / width, whole.shape[0] / height)
-        zoom = min(largest, max(1.0, largest * dice.between(0.5, 1.0)))  # under 1, that is blown up, only if it must be
-        window_w, window_h = int(width * zoom), int(height * zoom)
+        levels = _photo(dice.pick(files))
+        height_0, width_0 = levels[0].shape[:2]
+        largest = min(width_0 / width, height_0 / height)
+        zoom = min(largest, max(1.0, largest * dice.between(0.5, 1.0)))  # under 1, blown up, only where it must be
+        depth = min(int(math.log2(max(1.0, zoom))), len(levels) - 1)
+        whole, zoom = levels[depth], zoom / 2**depth
+        window_w, window_h = min(int(width * zoom), whole.shape[1]), min(int(height * zoom), whole.shape[0])
         left = int(dice.unit() * (whole.shape[1] - window_w))
         top = int(dice.unit() * (whole.shape[0] - window_h))
         window = np.ascontiguousarray(whole[top : top + window_h, left : left + window_w])

@@ -14,7 +14,7 @@ from benchmarks.photos import cut, photo_files
 from curation.scenes.dice import Dice
 
 FOLDER = Path(__file__).resolve().parents[1] / "build" / "origin"
-VERSION = 1
+VERSION = 2
 """Change it when pictures change: pools of other versions are made anew."""
 
 

@@ -83,7 +83,7 @@ def _row(url: str, text: str, large: float, seed: int) -> Row:
     dead = Dice("laion", seed, parts.hostname).chance(DEAD_HOSTS)
     kind = "refused" if dead else dice.weighted(KINDS)
     aspect = dice.weighted({1.0: 0.35, 4 / 3: 0.3, 3 / 2: 0.25, 16 / 9: 0.08, 2.4: 0.02})
-    shorter = round(dice.between(1024, 1440) if dice.chance(large) else 1000 * dice.between(0.4, 1.0) ** 2)
+    shorter = round(dice.between(1024, 1300) if dice.chance(large) else 1000 * dice.between(0.4, 1.0) ** 2)
     longer = round(shorter * aspect)
     width, height = (longer, shorter) if dice.chance(0.7) else (shorter, longer)
     return Row(

@@ -43,6 +43,7 @@ SHARES: dict[str, float] = {
     # no picture
     "missing": 0.020,
     "gone": 0.003,
+    "forbidden": 0.003,
     "html": 0.007,
     "empty": 0.003,
     "loop": 0.003,
@@ -53,7 +54,8 @@ SHARES: dict[str, float] = {
 
 _FAULTS: dict[str, frozenset[str]] = {
     "missing": frozenset({Reason.HTTP_NOT_FOUND.value}),
-    "gone": frozenset({Reason.HTTP_CLIENT_ERROR.value}),
+    "gone": frozenset({Reason.HTTP_NOT_FOUND.value}),
+    "forbidden": frozenset({Reason.HTTP_CLIENT_ERROR.value}),
     "html": frozenset({Reason.NOT_AN_IMAGE.value}),
     "empty": frozenset({Reason.EMPTY_BODY.value}),
     "loop": frozenset({Reason.BAD_REDIRECT.value}),

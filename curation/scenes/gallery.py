@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from aiohttp import web
 
-from curation.scenes.exhibits import DEAD_HOST, HOSTS, LIVE_HOSTS, SLOW_HOST, Exhibit, make_exhibits
+from curation.scenes.exhibits import DEAD_HOST, HOSTS, LIVE_HOSTS, Exhibit, make_exhibits
 from curation.scenes.loopback import WHOLE_RANGE, Child, bind, serve
 from curation.scenes.pictures import Picture
 
@@ -28,11 +29,6 @@ MOVED = "/moved"
 """Where redirects lead: this before the path that was asked for, on another host."""
 _TYPES = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _PAGE = b"<!doctype html><title>Sorry</title><p>This picture was removed by its owner.</p>"
-
-
-def host_addresses() -> list[str]:
-    """The loopback address of each host, by number; where a system has only one, all share it, but for the dead one."""
-    return [f"127.0.0.{2 + i}" if WHOLE_RANGE else "127.0.0.1" for i in range(HOSTS)]
 
 
 class Gallery:
@@ -97,6 +93,8 @@ class _Server:
             await asyncio.sleep(self._slow_s)
         if kind == "gone":
             return web.Response(status=410, body=b"gone", content_type="text/plain")
+        if kind == "forbidden":
+            return web.Response(status=403, body=b"members only", content_type="text/plain")
         if kind == "html":
             return web.Response(body=_PAGE, content_type="text/html")
         if kind == "empty":
@@ -133,6 +131,13 @@ class _Server:
             self._held -= len(self._files.popitem(last=False)[1].result())
 
 
+def _sockets(port: int) -> list[socket.socket]:
+    """One for each host, by number; where the system has one loopback address, all share one, but for the dead host."""
+    if WHOLE_RANGE:
+        return bind([f"127.0.0.{2 + i}" for i in range(HOSTS)], port)
+    return [*bind(["127.0.0.1"], port) * DEAD_HOST, *bind(["127.0.0.1"])]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line; see the top of this file."""
     parser = argparse.ArgumentParser(prog="python -m curation.scenes.gallery", description=__doc__.partition("\n")[0])
@@ -144,18 +149,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--with-parent", action="store_true", help="stop when stdin closes")
     given = parser.parse_args(arguments)
     exhibits = make_exhibits(given.count, given.seed)
-    addresses = host_addresses()
-    if WHOLE_RANGE:
-        sockets = bind(addresses, given.port)
-        listening = [*sockets[: SLOW_HOST + 1]]
-    else:
-        only, dead = bind(["127.0.0.1"], given.port)[0], bind(["127.0.0.1"])[0]
-        listening, sockets = [only], [*[only] * DEAD_HOST, dead]
+    try:
+        sockets = _sockets(given.port)
+    except OSError as error:
+        raise SystemExit(f"cannot listen on port {given.port}: {error.strerror}") from None
     bases = ["http://{}:{}".format(*sock.getsockname()) for sock in sockets]
     if given.list:
         pq.write_table(_table(exhibits, bases), given.list)
     server = _Server(exhibits, bases, given.slow_s)
-    serve(server.answer, listening, announce={"rows": given.count, "hosts": bases}, with_parent=given.with_parent)
+    serve(
+        server.answer,
+        dict.fromkeys(sockets[:DEAD_HOST]),
+        announce={"rows": given.count, "hosts": bases},
+        with_parent=given.with_parent,
+    )
 
 
 if __name__ == "__main__":

@@ -97,7 +97,8 @@ def test_pictures_have_the_size_and_format_of_the_plan(visit: list[tuple[Exhibit
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [("missing", 404), ("gone", 410), ("server_error", 500), ("html", 200), ("empty", 200)]
+    ("kind", "status"),
+    [("missing", 404), ("gone", 410), ("forbidden", 403), ("server_error", 500), ("html", 200), ("empty", 200)],
 )
 def test_rows_without_a_picture(visit: list[tuple[Exhibit, Got]], kind: str, status: int) -> None:
     for exhibit, got in of_kind(visit, kind):
@@ -174,7 +175,7 @@ def test_a_taken_port_is_said(tmp_path: Path) -> None:
     finally:
         taken[0].close()
     assert done.returncode == 1
-    assert "Address already in use" in done.stderr
+    assert done.stderr == f"cannot listen on port {arguments[-1]}: Address already in use\n"
 
 
 def test_a_server_that_does_not_start_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
