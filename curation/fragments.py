@@ -47,7 +47,7 @@ class Counts:
             self.rejected + other.rejected,
             self.failed + other.failed,
             dict(sorted((Counter(self.reasons) + Counter(other.reasons)).items())),
-            dict(sorted((Counter(self.sums) + Counter(other.sums)).items())),
+            {name: self.sums.get(name, 0) + other.sums.get(name, 0) for name in sorted({*self.sums, *other.sums})},
         )
 
     @classmethod

@@ -28,7 +28,7 @@ from curation.row import FETCH_FIELDS
 from curation.run_log import RunLog
 from curation.score.stage import ScoreStage
 from curation.select.stage import Select, check_rules
-from curation.sources.stage import Source
+from curation.sources.source import Source
 from curation.stage import Pooled, Solo, Stage
 from curation.storage import Folder
 from pipelines.engines import Engine, make_engine
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def make_stages(config: Config) -> list[Stage]:
     """The stages of a run, in the order of the journey. Reads the source's files for their signature."""
     output, stages = Folder(config.output), config.stages
-    source = Source(output, config.sources, config.seed)
+    source = Source(output, config.sources)
     fetch = FetchStage(output, source, stages.fetch)
     journey: list[Stage] = [source, fetch]
     if stages.score is not None:

@@ -1,0 +1,160 @@
+"""A whole run that is killed or stopped goes on where it was, and ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from curation.fragments import FRAGMENT, read_manifest
+from curation.fsck import fsck
+from curation.storage import Folder
+from tests.journey import corpus_bytes, curate, curate_done, outcomes, settings, stage_folder, write_config
+from tests.small_origin import small_origin
+
+ROWS = 3_000
+STAGES = {
+    "fetch": {"min_side": 64, "run": {"concurrency": 8}},
+    "select": {"dedup": {"exact": "none"}},
+    "pack": {"resolution": 64, "buckets": "none", "shard_samples": 100},
+}
+
+
+@dataclass
+class Web:
+    listed: Path
+    asked: list[str]
+    whole: dict[str, str]
+    """The corpus of a run that nobody disturbed."""
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    folder = tmp_path_factory.mktemp("web")
+    with small_origin(ROWS, folder / "list.parquet") as asked:
+        config = write_config(folder / "config.yaml", settings(folder / "list.parquet", folder / "out", **STAGES))
+        code, _, err = curate_done("run", config, "--engine", "local")
+        assert code == 0, err
+        yield Web(folder / "list.parquet", asked, corpus_bytes(folder / "out"))
+
+
+def start(web: Web, folder: Path, engine: str) -> tuple[Path, Path, subprocess.Popen[str]]:
+    output = folder / "out"
+    config = write_config(folder / "config.yaml", settings(web.listed, output, **STAGES))
+    return config, output, curate("run", config, "--engine", engine)
+
+
+def fragments(output: Path, stage: str) -> list[str]:
+    return [p.name for p in output.glob(f"{stage}-*/*.parquet") if FRAGMENT.fullmatch(p.name)]
+
+
+def wait_for(output: Path, stage: str, process: subprocess.Popen[str]) -> None:
+    """Until `stage` has committed something, and is not finished."""
+    while not fragments(output, stage):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Living processes below `pid`: pid → command line."""
+    parents, commands = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                commands[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if stat[0] != "Z":
+                parents[int(entry.name)] = int(stat[1])
+    found: dict[int, str] = {}
+    level = {pid}
+    while level:
+        level = {child for child, parent in parents.items() if parent in level}
+        found |= {child: commands[child] for child in level}
+    return found
+
+
+def finish(web: Web, config: Path, output: Path, engine: str) -> None:
+    """Run again; it must do only what was left and end with the same bytes."""
+    code, _, err = curate_done("run", config, "--engine", engine)
+    assert code == 0, err
+    assert corpus_bytes(output) == web.whole
+    assert not [f for f in fsck(Folder(output), deep=True, repair=True) if f.wrong]
+    assert fsck(Folder(output), deep=True) == []
+    assert len(outcomes(output, "fetch")) == ROWS
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("stage", ["fetch", "pack"])
+def test_kill_9_of_the_driver(web: Web, tmp_path: Path, engine: str, stage: str) -> None:
+    config, output, process = start(web, tmp_path, engine)
+    wait_for(output, stage, process)
+    below = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}/cmdline").exists() and pid in below for pid in below) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()], "processes outlive their driver"
+    web.asked.clear()
+    committed = sum(f.counts.rows for f in _committed(output)) if stage == "fetch" else ROWS
+    finish(web, config, output, engine)
+    assert len(web.asked) == ROWS - committed
+
+
+def _committed(output: Path) -> list:  # type: ignore[type-arg]
+    from curation.fragments import Counts, Fragment
+
+    folder = Folder(next(output.glob("fetch-*")))
+    assert read_manifest(folder) is None
+    return [Fragment(n, Counts.of(folder.read_table(n))) for n in fragments(output, "fetch")]
+
+
+def test_kill_9_of_a_worker_costs_nothing(web: Web, tmp_path: Path) -> None:
+    config, output, process = start(web, tmp_path, "ray")
+    wait_for(output, "fetch", process)
+    workers = [pid for pid, command in descendants(process.pid).items() if "_Worker" in command]
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    finish(web, config, output, "ray")
+
+
+def test_kill_9_of_the_whole_tree(web: Web, tmp_path: Path) -> None:
+    config, output, process = start(web, tmp_path, "ray")
+    wait_for(output, "fetch", process)
+    for pid in [process.pid, *descendants(process.pid)]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()
+    finish(web, config, output, "ray")
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_is_clean(web: Web, tmp_path: Path, engine: str, sent: signal.Signals, code: int) -> None:
+    config, output, process = start(web, tmp_path, engine)
+    wait_for(output, "fetch", process)
+    below = descendants(process.pid)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    assert f"curate run {config} --engine {engine}" in err
+    assert "Traceback" not in err
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
+    folder = stage_folder(output, "fetch")
+    assert read_manifest(folder) is None
+    if engine == "local" and sent is signal.SIGINT:
+        assert fsck(Folder(output)) != []
+    finish(web, config, output, engine)
