@@ -1,0 +1,49 @@
+"""Where a row's captions stand: one column a kind. The original text is the kind `alt`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from curation.config import PackSettings
+from curation.errors import ConfigError
+
+ALT = "alt"
+_COLUMN = re.compile(r"caption_(?P<kind>[a-z0-9]+)")
+
+
+def caption_column(kind: str) -> str:
+    """The column that holds captions of `kind`. Beside it may stand `…_model` and `…_tokens`."""
+    return "alt_text" if kind == ALT else f"caption_{kind}"
+
+
+def caption_kinds(schema: pa.Schema, primary: str) -> tuple[str, ...]:
+    """All kinds in a table of `schema`, the primary one first, the others sorted.
+
+    Raises ConfigError if there is no caption of the kind `primary`.
+    """
+    found = [match["kind"] for name in schema.names if (match := _COLUMN.fullmatch(name))]
+    kinds = sorted(kind for kind in [ALT, *found] if caption_column(kind) in schema.names)
+    if primary not in kinds:
+        raise ConfigError("stages.pack.primary", f"no stage writes captions of kind {primary!r}; there is {kinds}")
+    return (primary, *(kind for kind in kinds if kind != primary))
+
+
+def check_primary(settings: PackSettings, schema: pa.Schema) -> None:
+    """Refuse a primary kind of caption that a table of `schema` has not. Raises ConfigError."""
+    caption_kinds(schema, settings.primary)
+
+
+def caption_of(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """One caption as it stands in `UID.json`; `row` holds no nulls (`plain.py`). Tokens are -1 until counted."""
+    column = caption_column(kind)
+    text = row[column]
+    return {
+        "kind": kind,
+        "model": row.get(f"{column}_model", ""),
+        "text": text,
+        "tokens": row.get(f"{column}_tokens", -1),
+        "words": len(text.split()),
+    }

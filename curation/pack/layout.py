@@ -1,0 +1,152 @@
+"""Layout: which sample goes into which bucket, which shard, and where in it. No pixels are touched.
+
+Samples stand in the order of a keyed hash of their uid, so every shard is a random sample of the corpus, and cutting a
+corpus at another place moves no sample past another. One fragment is one shard, its rows in order; fragments of rows
+that no shard gets come last. `stage.py` reads one fragment at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.bank import ImageBank
+from curation.config import PackSettings
+from curation.fingerprint import result_settings
+from curation.fragments import Fragment, FragmentWriter
+from curation.pack.buckets import targets
+from curation.pack.captions import caption_column
+from curation.pack.encode import use_one_thread
+from curation.pack.estimate import CALIBRATION_SAMPLES, calibrate
+from curation.pack.sample import SampleMaker
+from curation.row import KEPT, PACK_FIELDS, Reason, Verdict, with_outcomes, without_outcomes
+from curation.sources.scratch import Scratch, literal
+from curation.stage import Solo, Stage, kept_rows
+from curation.storage import Folder
+
+SHARD_SAMPLES = 1000
+MEMORY = "1GB"
+"""Of DuckDB, which sorts the rows; what does not fit goes to a scratch folder."""
+DROPPED_ROWS = 50_000
+"""Rows of a fragment of rows that no shard gets."""
+_BUCKET, _SHARD = PACK_FIELDS
+_REASON = pa.field("reason", pa.string())
+
+Weights = Callable[[pa.Table], list[int]]
+
+
+class Layout(Solo):
+    """The order, the buckets and the shards of a corpus."""
+
+    name = "layout"
+
+    def __init__(self, output: Folder, upstream: Stage, settings: PackSettings, seed: int, bank: Folder) -> None:
+        identity = result_settings(settings)
+        if settings.shard_bytes is None:  # then nothing here looks at how images are encoded
+            identity = {k: v for k, v in identity.items() if k not in ("filter", "format", "quality")}
+        super().__init__(output, upstream, {**identity, "seed": seed})
+        self._settings = settings
+        self._seed = seed
+        self._bank = bank
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.input_schema(PACK_FIELDS)
+
+    def build(self) -> list[Fragment]:
+        """Judge the rows, sort them on disk, cut them. Raises ConfigError if the primary caption is not there."""
+        schema = self.schema
+        rows = without_outcomes(schema.empty_table()).drop_columns([_SHARD.name]).schema
+        maker = SampleMaker(rows, self._settings)
+        stored = pa.schema([*(f.with_type(_storable(f.type)) for f in rows), _REASON])
+        with Scratch(MEMORY) as scratch:
+            scratch.create("rows", stored)
+            for table in self._judged():
+                scratch.insert("rows", table.select(stored.names).cast(stored))
+            order = f"ORDER BY md5_number({literal(f'{self._seed}:')} || uid), uid"
+            live = scratch.read(f"SELECT * FROM rows WHERE reason IS NULL {order}")
+            fragments = []
+            for index, shard in enumerate(self._cut((table.drop_columns(["reason"]) for table in live), rows, maker)):
+                name = pa.array([f"{index:05d}"] * shard.num_rows, pa.string())
+                fragments.append(self._commit(index, shard.append_column(_SHARD, name), [KEPT] * shard.num_rows))
+            dropped = scratch.read(f"SELECT * FROM rows WHERE reason IS NOT NULL {order}")
+            for table in cut(dropped, lambda table: [1] * table.num_rows, DROPPED_ROWS):
+                verdicts = [
+                    self._verdict(row) for row in table.select(["reason", "width", "height", "bucket"]).to_pylist()
+                ]
+                fragments.append(self._commit(len(fragments), table.drop_columns(["reason"]), verdicts))
+        return fragments
+
+    def _judged(self) -> Iterator[pa.Table]:
+        """All rows of the stage before with their `bucket`, and the `reason` why a row is dropped or null."""
+        assert self.upstream is not None
+        for fragment in self.input().fragments:
+            if not fragment.counts.kept:
+                continue
+            table = kept_rows(self.upstream.folder, [fragment.name])
+            widths, heights = (np.array(table[name].to_pylist(), np.int64) for name in ("width", "height"))
+            found = targets(widths, heights, self._settings)
+            captions = pc.utf8_trim_whitespace(table[caption_column(self._settings.primary)].cast(pa.string()))
+            empty = pc.fill_null(pc.equal(captions, ""), True)
+            reason = pc.if_else(
+                empty,
+                pa.scalar(Reason.NO_CAPTION.value),
+                pc.if_else(
+                    pa.array(found.too_small), pa.scalar(Reason.SMALLER_THAN_BUCKET.value), pa.scalar(None, pa.string())
+                ),
+            )
+            yield table.append_column(_BUCKET, pa.array(found.names(), pa.string())).append_column(_REASON, reason)
+
+    def _verdict(self, row: dict[str, str | int]) -> Verdict:
+        if row["reason"] == Reason.NO_CAPTION:
+            return Verdict(Reason.NO_CAPTION, f"no caption of kind {self._settings.primary}")
+        return Verdict(Reason.SMALLER_THAN_BUCKET, f"{row['width']}x{row['height']} for {row['bucket']}")
+
+    def _cut(self, tables: Iterator[pa.Table], schema: pa.Schema, maker: SampleMaker) -> Iterator[pa.Table]:
+        limit = self._settings.shard_bytes
+        if limit is None:
+            return cut(tables, lambda table: [1] * table.num_rows, self._settings.shard_samples or SHARD_SAMPLES)
+        head: list[pa.Table] = []
+        while sum(table.num_rows for table in head) < CALIBRATION_SAMPLES and (table := next(tables, None)) is not None:
+            head.append(table)
+        if not head:
+            return iter(())
+        use_one_thread()
+        sample = pa.concat_tables(head).slice(0, CALIBRATION_SAMPLES).cast(schema)
+        return cut(chain(head, tables), calibrate(sample, ImageBank(self._bank), maker).of, limit)
+
+    def _commit(self, index: int, table: pa.Table, verdicts: list[Verdict]) -> Fragment:
+        writer = FragmentWriter(self.folder, index, self.schema, token=self.fingerprint[:8])
+        writer.add(with_outcomes(table, verdicts))
+        return writer.commit(end=True)
+
+
+def cut(tables: Iterable[pa.Table], weights: Weights, limit: int) -> Iterator[pa.Table]:
+    """The rows of `tables`, in order, in pieces of as many rows as weigh `limit` together; never an empty piece."""
+    held: list[pa.Table] = []
+    weight = 0
+    for table in tables:
+        start = 0
+        for row, more in enumerate(weights(table)):
+            if weight and weight + more > limit:
+                yield pa.concat_tables([*held, table.slice(start, row - start)])
+                held, start, weight = [], row, 0
+            weight += more
+        held.append(table.slice(start))
+    if weight:
+        yield pa.concat_tables(held)
+
+
+def _storable(kind: pa.DataType) -> pa.DataType:
+    """`kind` as DuckDB can hold it: it has no 16-bit floats. They are cast back when the fragment is written."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_storable(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_storable(kind.value_type))
+    return kind

@@ -1,0 +1,124 @@
+"""Pack: one fragment of the layout → one shard.
+
+The order of a shard's commit: the tar under its final name, then the fragment's parquet, which is the commit. A tar
+without its parquet is written anew. The files beside the shards and the manifest come last, when every shard is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from curation.config import PackSettings
+from curation.fingerprint import result_settings
+from curation.fragments import Counts, Fragment, FragmentWriter, Manifest
+from curation.op import Cost
+from curation.pack.croissant import write_croissant
+from curation.pack.encode import use_one_thread
+from curation.pack.index import describe, write_index, write_wids
+from curation.pack.layout import Layout
+from curation.pack.sample import SampleMaker
+from curation.pack.shard import write_shard
+from curation.row import PACKED, without_outcomes
+from curation.stage import Partition, Pool, Pooled, Stage
+from curation.storage import Folder
+
+
+class Pack(Pooled):
+    """The shards. `config` is the run's whole config as plain data; the manifest carries it."""
+
+    name = "pack"
+    cost = Cost.CPU
+    target_rows = 1
+    """No two fragments of the layout together: a partition is a shard."""
+
+    def __init__(
+        self, output: Folder, upstream: Layout, settings: PackSettings, bank: Folder, config: dict[str, Any]
+    ) -> None:
+        self._config = published(config)
+        super().__init__(output, upstream, {**result_settings(settings), "corpus": config["name"]})
+        self._settings = settings
+        self._bank = bank
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.input_schema([PACKED])
+
+    def pool(self, cpus: float, gpus: float) -> Pool:
+        return Pool(self._settings.run.workers or max(1, int(cpus)), cpus=1)
+
+    def setup(self, workers: int) -> None:
+        use_one_thread()
+
+    async def work(self, partition: Partition) -> AsyncIterator[Fragment]:
+        rows = self.rows(partition)
+        table = write_shard(self.folder, rows, self._bank, self._maker(rows.schema), self._settings.format)
+        writer = FragmentWriter(self.folder, partition.index, self.schema, self.sums, token=self.fingerprint[:8])
+        writer.add(table)
+        yield writer.commit(end=True)
+
+    def close(self) -> None:
+        """Nothing was taken."""
+
+    def complete(self, fragments: tuple[Fragment, ...]) -> dict[str, Any]:
+        """Write index, `wids.json` and `croissant.json`; the manifest's `corpus` names shards, config and funnel."""
+        maker = self._maker(without_outcomes(self.schema.empty_table()).schema)
+        index = write_index(self.folder, fragments)
+        name = self._config["name"]
+        write_wids(self.folder, name, index.shards)
+        write_croissant(self.folder, name, index, self._settings.format, maker)
+        corpus = {
+            "name": name,
+            **describe(index),
+            "members": [self._settings.format, "txt", "json"],
+            "captions": list(maker.kinds),
+            "config": self._config,
+            "funnel": self._funnel(sum((f.counts for f in fragments), Counts())),
+        }
+        return {"corpus": corpus}
+
+    def _maker(self, schema: pa.Schema) -> SampleMaker:
+        return SampleMaker(
+            schema.remove(i) if (i := schema.get_field_index(PACKED.name)) >= 0 else schema, self._settings
+        )
+
+    def _funnel(self, own: Counts) -> list[dict[str, Any]]:
+        """Rows by outcome and reason after each stage, from the source to here."""
+        steps = [_step(self, own)]
+        stage: Stage = self
+        while stage.upstream is not None:
+            stage = stage.upstream
+            manifest: Manifest | None = stage.manifest()
+            assert manifest is not None, f"{stage.name} is unfinished"
+            steps.append(_step(stage, manifest.counts))
+        return steps[::-1]
+
+
+def _step(stage: Stage, counts: Counts) -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "fingerprint": stage.fingerprint,
+        **{k: v for k, v in asdict(counts).items() if k != "sums"},
+    }
+
+
+def published(config: dict[str, Any]) -> dict[str, Any]:
+    """`config` as the corpus carries it: what decided its contents, and nothing about the machine that made it.
+
+    Left out: `output`, and every `run` (speed only). Of a list on a disk only the file's own name stays.
+    """
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: clean(inner) for key, inner in value.items() if key not in ("output", "run")}
+        return [clean(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    result: dict[str, Any] = clean(config)
+    sources = result.get("source", [])
+    for source in sources if isinstance(sources, list) else [sources]:
+        if source["path"].startswith(("/", "file:", "~")):
+            source["path"] = source["path"].rstrip("/").rsplit("/", 1)[-1]
+    return result
