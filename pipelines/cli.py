@@ -7,6 +7,7 @@ stopped by Ctrl-C or SIGTERM (committed work stays, and the command that goes on
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -144,10 +145,14 @@ def _log_to(output: str) -> None:
     folder = Path(output) if "://" not in output else Path(tempfile.gettempdir())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(folder / "run.log", encoding="utf-8")
+        file = open(folder / "run.log", "a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise ConfigError("output", f"cannot write to {folder}: {error.strerror}") from None
     _log_path = str(folder / "run.log")
+    # Native libraries (Ray's core, codecs) write to descriptor 2. The terminal is for people: into the log with it.
+    err.file = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(file.fileno(), 2)
+    handler = logging.StreamHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)

@@ -146,10 +146,12 @@ def run(
     _check(config, stages)
     record = RunLog(config, engine, stages)
     session: Engine | None = None
+    manifest: Manifest | None = None
     try:
         for stage in stages:
             started = time.monotonic()
-            cached = (manifest := stage.manifest()) is not None
+            manifest = stage.manifest()
+            cached = manifest is not None
             record.stage_starts(stage)
             if manifest is None:
                 session = session or make(engine, address)
@@ -164,6 +166,7 @@ def run(
                 _check(config, stages)
             if not manifest.counts.kept:
                 raise RunError(f"no row is left after stage {stage.name}: {_reasons(manifest)}")
+        assert manifest is not None
         record.ends("done")
         report = write_report(Folder(config.output))
         return Result(stages[-1].folder.url, report, manifest)

@@ -17,8 +17,6 @@ from dataclasses import asdict
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# Ray's C++ core writes warnings about its own internals straight to the terminal.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import ray
 import ray.data
