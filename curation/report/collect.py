@@ -34,24 +34,17 @@ def collect(output: Folder) -> RunFacts:
         last = filled[-1] if filled else None
         fetch = next((table for table in filled if table.name == "fetch"), None)
         pack = next((table for table in filled if table.name == "pack"), None)
-        sampler = Sampler(tables, opened, seed)
         shards = Shards(tables, pack) if pack else None
-        rejected = [
-            group
-            for table, facts in zip(opened, stages, strict=True)
-            if table.columns
-            for group in sampler.rejected(table, facts)
-        ]
-        fetched_on = last is not None and fetch is not None and filled.index(last) >= filled.index(fetch)
+        samples = Sampler(tables, opened, seed).samples(stages, shards)
         return RunFacts(
             record=record,
             stages=stages,
-            histograms=histograms(tables, fetch, last, record.config) if fetch and last and fetched_on else (),
-            heat=heat(tables, fetch, last, record.config) if fetch and last and fetched_on else None,
+            histograms=histograms(tables, fetch, last, record.config) if fetch and last else (),
+            heat=heat(tables, fetch, last, record.config) if fetch and last else None,
             network=network(tables, fetch) if fetch else NetworkFacts(),
             corpus=shards.facts() if shards else CorpusFacts(),
-            kept=sampler.kept(last, shards) if last and fetched_on else (),
-            rejected=tuple(rejected),
+            kept=samples.kept if fetch else (),
+            rejected=samples.rejected,
         )
 
 

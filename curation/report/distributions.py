@@ -78,7 +78,9 @@ MEASURES = (
         "caption_words",
         "Original caption",
         "words",
-        r"CASE WHEN trim(coalesce(alt_text, '')) = '' THEN 0 ELSE len(string_split_regex(trim(alt_text), '\s+')) END",
+        # Spaces and one: a regular expression over every caption takes ten times as long.
+        "CASE WHEN trim(coalesce(alt_text, '')) = '' THEN 0 "
+        "ELSE strlen(trim(alt_text)) - strlen(replace(trim(alt_text), ' ', '')) + 1 END",
         ("alt_text", "width"),
         0,
         60,

@@ -7,7 +7,8 @@ list, of hosts or of finishing shows through.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,10 +24,17 @@ KEPT_SAMPLES = 24
 PER_REASON = 6
 SHOWN_COLUMNS = 4
 
-_GIVEN = "(SELECT unnest(?::VARCHAR[]))"
 _UID_IN_TEXT = re.compile(rf"\b{UID_PATTERN.pattern}\b")
 _PLACE = ("tar", "offset", "length", "sha256")
 _NEEDED = ("url", "alt_text", "license", "width", "height", "sharpness", "bucket", *_PLACE)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Kept rows, and rows that were dropped, by stage and reason."""
+
+    kept: tuple[Sample, ...]
+    rejected: tuple[RejectedSamples, ...]
 
 
 class Sampler:
@@ -39,79 +47,67 @@ class Sampler:
         fetch = next((stage for stage in stages if stage.name == "fetch"), None)
         self._bank = ImageBank(fetch.folder) if fetch else None
 
-    def kept(self, last: StageTable, shards: Shards | None) -> tuple[Sample, ...]:
-        """Some of the rows that the last stage kept; pictures and captions from the shards if they are there."""
+    def samples(self, facts: Sequence[StageFacts], shards: Shards | None) -> Samples:
+        """Rows that the last stage kept, with picture and caption from the shards if they are there; and for each
+        reason of each stage, most frequent first, rows that it dropped.
+
+        Args:
+            facts: of all stages.
+            shards: the packed corpus.
+        """
+        kept = self._choose_kept(self._stages[-1]) if self._stages else []
+        dropped = {stage.name: self._choose_dropped(stage) for stage in self._stages}
+        details = {uid: detail for groups in dropped.values() for group in groups.values() for uid, detail in group}
+        twins = {uid: twin for uid, detail in details.items() if (twin := _twin(uid, detail))}
+        known = self._look_up({*kept, *details, *twins.values()})
+        packed = shards.read(kept) if shards else {}
+
+        def kept_sample(uid: str) -> Sample:
+            row, sample = known.get(uid, {}), packed.get(uid)
+            picture = sample.image if sample and sample.image else self._stored(row)
+            return _sample(uid, row, "", picture, caption=sample.caption if sample else None)
+
+        def dropped_sample(uid: str, detail: str) -> Sample:
+            row, twin = known.get(uid, {}), twins.get(uid)
+            other = self._stored(known.get(twin, {})) if twin else None
+            return _sample(uid, row, detail, self._stored(row), twin=twin, twin_picture=other)
+
+        groups = []
+        for stage in facts:
+            for reason in stage.reasons:
+                rows = dropped[stage.name].get(reason.reason, [])
+                samples = tuple(dropped_sample(uid, detail) for uid, detail in rows)
+                groups.append(RejectedSamples(stage.name, reason.reason, reason.outcome, reason.count, samples))
+        return Samples(tuple(kept_sample(uid) for uid in kept), tuple(groups))
+
+    def _choose_kept(self, last: StageTable) -> list[str]:
         rows = self._tables.query(
             f"SELECT uid FROM {last.view} WHERE outcome = 'kept' ORDER BY {self._order}, uid LIMIT {KEPT_SAMPLES}"
         )
-        uids = [uid for (uid,) in rows]
-        known = self._look_up(uids)
-        packed = shards.read(uids) if shards else {}
-        samples = []
-        for uid in uids:
-            row = known.get(uid, {})
-            sample = packed.get(uid)
-            picture = sample.image if sample and sample.image else self._stored(row)
-            samples.append(_sample(uid, row, "", picture, caption=sample.caption if sample else None))
-        return tuple(samples)
+        return [uid for (uid,) in rows]
 
-    def rejected(self, table: StageTable, facts: StageFacts) -> tuple[RejectedSamples, ...]:
-        """For each reason of a stage, most frequent first, a few of the rows that it dropped."""
-        if not facts.reasons:
-            return ()
-        chosen: dict[str, list[str]] = dict(
-            self._tables.query(
-                f"SELECT reason, arg_min(uid, {self._order}, {PER_REASON}) FROM {table.view} "
-                "WHERE outcome <> 'kept' GROUP BY reason"
-            )
+    def _choose_dropped(self, stage: StageTable) -> dict[str, list[tuple[str, str]]]:
+        """uid and detail of some rows, by reason."""
+        row = "struct_pack(uid := uid, detail := coalesce(detail, ''))"
+        groups = self._tables.query(
+            f"SELECT reason, arg_min({row}, {self._order}, {PER_REASON}) FROM {stage.view} "
+            "WHERE outcome <> 'kept' GROUP BY reason"
         )
-        uids = [uid for group in chosen.values() for uid in group]
-        details = dict(
-            self._tables.query(
-                f"SELECT uid, detail FROM {table.view} WHERE outcome <> 'kept' AND uid IN {_GIVEN}",
-                [uids],
-            )
-        )
-        known = self._look_up(uids, upto=table)
-        twins = {uid: twin for uid in uids if (twin := _twin(uid, details.get(uid)))}
-        known_twins = self._look_up(sorted(set(twins.values())), upto=table)
-        groups = []
-        for reason in facts.reasons:
-            samples = []
-            for uid in chosen.get(reason.reason, ()):
-                row = known.get(uid, {})
-                twin = twins.get(uid)
-                samples.append(
-                    _sample(
-                        uid,
-                        row,
-                        details.get(uid) or "",
-                        self._stored(row),
-                        twin=twin,
-                        twin_picture=self._stored(known_twins.get(twin, {})) if twin else None,
-                    )
-                )
-            groups.append(RejectedSamples(facts.name, reason.reason, reason.outcome, reason.count, tuple(samples)))
-        return tuple(groups)
+        return {reason: [(chosen["uid"], chosen["detail"]) for chosen in rows] for reason, rows in groups}
 
-    def _look_up(self, uids: Iterable[str], upto: StageTable | None = None) -> dict[str, dict[str, Any]]:
-        """All that the stages know of some rows; later stages win. `upto`: the last stage to ask."""
-        wanted = list(uids)
+    def _look_up(self, uids: set[str]) -> dict[str, dict[str, Any]]:
+        """All that the stages know of some rows; what a later stage says wins."""
         found: dict[str, dict[str, Any]] = {}
-        if not wanted:
-            return found
-        for stage in self._stages:
+        for stage in self._stages if uids else ():
             columns = [name for name in (*_NEEDED, *self._user_columns(stage)) if name in stage.columns]
-            names = ", ".join(quoted(name) for name in columns)
             rows = self._tables.query(
-                f"SELECT uid{', ' if names else ''}{names} FROM {stage.view} WHERE uid IN {_GIVEN}",
-                [wanted],
+                f"SELECT {', '.join(map(quoted, ['uid', *columns]))} FROM {stage.view} "
+                "WHERE uid IN (SELECT unnest(?::VARCHAR[]))",
+                [sorted(uids)],
             )
             for uid, *values in rows:
                 known = {name: value for name, value in zip(columns, values, strict=True) if value is not None}
                 found.setdefault(uid, {}).update(known)
-            if stage is upto:
-                break
         return found
 
     def _user_columns(self, stage: StageTable) -> list[str]:
@@ -157,9 +153,9 @@ def _sample(
     )
 
 
-def _twin(uid: str, detail: str | None) -> str | None:
+def _twin(uid: str, detail: str) -> str | None:
     """The other row that a detail names, if it names one: duplicates say which row stays."""
-    return next((other for other in _UID_IN_TEXT.findall(detail or "") if other != uid), None)
+    return next((other for other in _UID_IN_TEXT.findall(detail) if other != uid), None)
 
 
 def _value(value: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import google_crc32c
 
 from curation.errors import StorageError
+from curation.pack.shard import shard_path
 from curation.report.facts import CorpusFacts
 from curation.report.tables import StageTable, Tables
 from curation.row import PACKED
@@ -65,8 +66,3 @@ class Shards:
         except StorageError:
             return None  # the tile says that there is no picture; `curate fsck` says why
         return data if len(data) == length and google_crc32c.value(data) == crc32c else None
-
-
-def shard_path(shard: str) -> str:
-    """Path of a shard below the pack stage's folder."""
-    return f"shards/{shard}"

@@ -136,10 +136,15 @@ def _dataset(folder: Folder, names: list[str]) -> ds.Dataset:
     with storage_errors(paths[0]):
         try:
             with folder.fs.open(paths[0], "rb") as file:
-                schema = pq.read_schema(file)
+                schema = pa.schema([field for field in pq.read_schema(file) if _readable(field.type)])
             return ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.fs)
         except pa.ArrowInvalid as error:
             raise StorageError(f"{paths[0]} is not readable as Parquet: {_first_line(error)}") from None
+
+
+def _readable(kind: pa.DataType) -> bool:
+    """False for columns that DuckDB does not know (16-bit floats), and for those that no page shows (embeddings)."""
+    return not (pa.types.is_float16(kind) or pa.types.is_nested(kind)) or pa.types.is_struct(kind)
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from curation.config import Config
 from curation.fragments import Counts, Fragment, FragmentWriter, Manifest, outcome_schema, write_manifest
 from curation.load import make_config
+from curation.pack.shard import shard_path
 from curation.report import write_report
 from curation.row import FETCH_FIELDS, PACK_FIELDS, PACKED, SOURCE_FIELDS, Reason, Verdict, make_uid, with_outcomes
 from curation.run_log import RUN_FILE
@@ -188,19 +189,19 @@ def _layout(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
     for row in rows:
         aspect = row["width"] / row["height"]
         width, height = min(BUCKETS, key=lambda b: abs(b[0] / b[1] - aspect))
-        row = {**row, "bucket": f"{width}x{height}", "shard": "00000.tar"}
+        row = {**row, "bucket": f"{width}x{height}", "shard": "00000"}
         small = row["width"] < width or row["height"] < height
         judged.append((row, Verdict(Reason.SMALLER_THAN_BUCKET, row["bucket"]) if small else Verdict()))
     return judged
 
 
 def _pack(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    return [({**row, "shard": f"{i // 90:05d}.tar"}, Verdict()) for i, row in enumerate(rows)]
+    return [({**row, "shard": f"{i // 90:05d}"}, Verdict()) for i, row in enumerate(rows)]
 
 
 def _write_shard(folder: Folder, rows: list[Row], painter: Paint) -> None:
     """A shard of some rows; notes in them where their members stand."""
-    with folder.child("shards").writing(rows[0]["shard"]) as path, open(path, "wb") as file:
+    with folder.writing(shard_path(rows[0]["shard"])) as path, open(path, "wb") as file:
         tar = TarWriter(file)
         for row in rows:
             width, height = (int(side) // 4 for side in row["bucket"].split("x"))
