@@ -65,6 +65,10 @@ class Batch:
         if not self._left or len(self._finished) >= CHUNK_ROWS or self._bytes >= CHUNK_BYTES:
             self._enough.set()
 
+    def flush(self) -> None:
+        """Hand on what is finished without waiting for more."""
+        self._enough.set()
+
     def fail(self, bug: BaseException) -> None:
         """Working on a row raised: that is no outcome of a row, so the run must hear of it."""
         self._bug = self._bug or bug
@@ -77,13 +81,13 @@ class Batch:
                 async with asyncio.timeout(CHUNK_S):
                     await self._enough.wait()
             except TimeoutError:
-                if not self._finished:
-                    continue
+                pass  # what there is by now will do
             if self._bug is not None:
                 raise self._bug
             if self._left:
                 self._enough.clear()
-            return self.abandon()
+            if self._finished:
+                return self.abandon()
         return []
 
     def abandon(self) -> list[Fetched]:

@@ -140,17 +140,17 @@ class Crawl:
 
     async def _work(self, row: Fetched) -> None:
         """Take `row` as far as it gets without waiting: to its end, to another host, or to a later try."""
-        if row.held is not None:
-            answer: Answer = await self._take_held(row)
-        else:
-            answer = await self._ask(row)
-        if isinstance(answer, Redirect):
-            if not self._hosts.add(row):
-                self._finish(row, _put_aside(row))
-        elif isinstance(answer, Verdict):
-            self._retry_or_finish(row, answer)
-        else:
-            self._finish(row, await self._check(row, answer))
+        try:
+            answer: Answer = await (self._ask(row) if row.held is None else self._take_held(row))
+            if isinstance(answer, Redirect):
+                if not self._hosts.add(row):
+                    self._finish(row, _put_aside(row))
+            elif isinstance(answer, Verdict):
+                self._retry_or_finish(row, answer)
+            else:
+                self._finish(row, await self._check(row, answer))
+        finally:
+            self._http.let_go(row)
 
     async def _take_held(self, row: Fetched) -> bytes | Verdict:
         assert row.held is not None
@@ -250,6 +250,8 @@ class Crawl:
         row.verdict = verdict
         self._pending_bytes += row.stored_bytes
         row.batch.finish(row)
+        if self._pending_bytes >= PENDING_BYTES:
+            row.batch.flush()
 
 
 def _put_aside(row: Fetched) -> Verdict:

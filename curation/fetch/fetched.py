@@ -37,6 +37,8 @@ class Traffic:
     """What the last answer's Retry-After asked for."""
     hopeless: bool = False
     """The last fault is transient in principle, but trying again within this run is of no use."""
+    large: bool = False
+    """Holds one of the permits for large bodies."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

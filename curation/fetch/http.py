@@ -40,7 +40,9 @@ LOOK_BYTES = 64_000
 LARGE_BYTES = 4_000_000
 """Bodies over this size must wait for one of a few permits, which bounds what hostile servers can make us hold."""
 LARGE_MEMORY = 1_000_000_000
-"""What all bodies that hold a permit may come to."""
+"""What all bodies that hold a permit may come to …"""
+MIN_PERMITS = 4
+"""… but so many may always go on, however large `max_bytes` is."""
 
 
 class Watch(Protocol):
@@ -86,16 +88,25 @@ class Http:
             max_line_size=16_384,
             max_field_size=32_768,
         )
-        self._large = asyncio.Semaphore(max(4, LARGE_MEMORY // max(settings.max_bytes, LARGE_BYTES)))
+        self._large = asyncio.Semaphore(max(MIN_PERMITS, LARGE_MEMORY // max(settings.max_bytes, LARGE_BYTES)))
 
     async def close(self) -> None:
         await self._session.close()
         await self._resolver.close()
 
+    def let_go(self, traffic: Traffic) -> None:
+        """The body that `get` gave for `traffic` is not held any more."""
+        if traffic.large:
+            traffic.large = False
+            self._large.release()
+
     async def get(
         self, url: str, traffic: Traffic, *, timeout_s: float, cap: int, watch: Watch | None = None
     ) -> Answer:
-        """Ask for `url` (normalised), for at most `timeout_s` and `cap` bytes; books what happened in `traffic`."""
+        """Ask for `url` (normalised), for at most `timeout_s` and `cap` bytes; books what happened in `traffic`.
+
+        Call `let_go` in the end: `traffic` may hold a permit for a large body.
+        """
         target = URL(url, encoded=True)
         if is_disguised(target.raw_host or ""):
             return Verdict(Reason.BLOCKED_ADDRESS, f"{target.raw_host} is an IP address in disguise")
@@ -117,8 +128,6 @@ class Http:
             traffic.bytes_received += transfer.received
             if transfer.stopped and transfer.length is not None:
                 traffic.bytes_saved += max(0, min(transfer.length, cap) - transfer.received)
-            if transfer.large:
-                self._large.release()
 
     async def _read(
         self,
@@ -144,7 +153,7 @@ class Http:
             await transfer.leave()
             return stop
         if length is not None and length > LARGE_BYTES:
-            await self._permit(transfer, deadline)
+            await self._permit(traffic, deadline)
 
         chunks: list[bytes] = []
         size = 0
@@ -164,13 +173,13 @@ class Http:
                     return _blame_encoding(judged, headers)
                 # Growing steps keep the cost linear, whatever a file claims to need.
                 look_at = None if judged is None else max(judged, size + 1 + (size >> 2 if size > LOOK_BYTES else 0))
-            if size > LARGE_BYTES and not transfer.large:
-                await self._permit(transfer, deadline)
+            if size > LARGE_BYTES and not traffic.large:
+                await self._permit(traffic, deadline)
         if not size:
             return Verdict(Reason.EMPTY_BODY, f"HTTP status {response.status} with no body")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _permit(self, transfer: _Transfer, deadline: asyncio.Timeout) -> None:
+    async def _permit(self, traffic: Traffic, deadline: asyncio.Timeout) -> None:
         """Wait until there is memory for a large body. The server is not to blame for the wait: the clock stops."""
         loop = asyncio.get_running_loop()
         until = deadline.when()
@@ -178,7 +187,7 @@ class Http:
         began = loop.time()
         deadline.reschedule(None)
         await self._large.acquire()
-        transfer.large = True
+        traffic.large = True
         deadline.reschedule(until + loop.time() - began)
 
 
@@ -190,8 +199,6 @@ class _Transfer:
         self.length: int | None = None
         self.stopped = False
         """We turned away before the end."""
-        self.large = False
-        """Holds a permit for a large body."""
 
     @property
     def received(self) -> int:

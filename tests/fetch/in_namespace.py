@@ -25,7 +25,7 @@ REDIRECTED = ("http://127.0.0.1", "http://10.9.8.7")
 
 def main() -> None:
     image = says(answer(photo()))
-    with Origin({"/x": image}, host="") as origin:
+    with Origin({"/x": image}, host="0.0.0.0") as origin:
         for index, target in enumerate(REDIRECTED):
             origin.routes[f"/{index}"] = says(answer(b"", "302 Found", Location=f"{target}:{origin.port}/x"))
         urls = [f"{target}:{origin.port}/x" for target in DIRECT]
