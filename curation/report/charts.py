@@ -93,7 +93,7 @@ def _ticks(h: Histogram, low: float, high: float) -> list[tuple[float, str]]:
     if h.key == "aspect":
         return [(a / b, f"{a}:{b}") for a, b in _ASPECTS if low <= a / b <= high]
     if h.log:
-        base = 10.0 if h.unit in ("B", "ms") or high / low > 2**10 else 2.0
+        base = 2.0 if h.unit == "px" else 10.0
         powers = range(math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9) + 1)
         if base == 10 and len(powers) < 3:
             return [
@@ -113,6 +113,8 @@ def axis_value(h: Histogram, value: float) -> str:
     """A value of the histogram's measure, as its axis shows it."""
     if h.unit == "B":
         return format_bytes(value).replace(".0 ", " ")
+    if h.unit == "words":
+        return f"{value:.0f}"
     if h.unit == "ms":
         return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
     return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -82,24 +82,32 @@ class Tables:
             names = [name for partition in committed(folder).values() for name in partition]
         if not names:
             return StageTable(record, folder, manifest, frozenset(), Counts())
-        dataset = _dataset(folder, names)
-        table = StageTable(
-            record, folder, manifest, frozenset(dataset.schema.names), manifest.counts if manifest else Counts()
-        )
+        schema = _schema(folder, names[0])
+        table = StageTable(record, folder, manifest, frozenset(schema.names), manifest.counts if manifest else Counts())
         if manifest is not None:
-            self._connection.register(f"stage_{record.folder}", dataset)
+            self._make_view(table.view, folder, names, schema)
             return table
-        self._register_unsettled(table, dataset)
-        return StageTable(record, folder, None, table.columns, self._count(table))
-
-    def _register_unsettled(self, table: StageTable, dataset: ds.Dataset) -> None:
-        """A row that a retried task committed twice counts once, as it will when the stage is settled."""
-        raw = f"raw_{table.record.folder}"
-        self._connection.register(raw, dataset)
-        raw = quoted(raw)
+        raw = quoted(f"raw_{record.folder}")
+        self._make_view(raw, folder, names, schema)
+        # A row that a retried task committed twice counts once, as it will when the stage is settled.
         twice = self.query(f"SELECT 1 FROM {raw} GROUP BY uid HAVING count(*) > 1 LIMIT 1")
         once = " QUALIFY row_number() OVER (PARTITION BY uid ORDER BY outcome, reason, detail) = 1" if twice else ""
-        self._connection.execute(f"CREATE TEMP VIEW {table.view} AS SELECT * FROM {raw}{once}")
+        self.query(f"CREATE TEMP VIEW {table.view} AS SELECT * FROM {raw}{once}")
+        return replace(table, counts=self._count(table))
+
+    def _make_view(self, view: str, folder: Folder, names: list[str], schema: pa.Schema) -> None:
+        paths = [folder.path(name) for name in names]
+        columns = ", ".join(map(quoted, schema.names))
+        if folder.local is not None:
+            # DuckDB's own reader takes half the time of Arrow's and a quarter of its memory.
+            given = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            self.query(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM read_parquet([{given}])")
+            return
+        with storage_errors(folder.url):
+            dataset = ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.fs)
+        source = f"files of {view[1:-1]}"
+        self._connection.register(source, dataset)
+        self.query(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM {quoted(source)}")
 
     def _count(self, table: StageTable) -> Counts:
         outcomes: dict[str, int] = {}
@@ -130,16 +138,15 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _dataset(folder: Folder, names: list[str]) -> ds.Dataset:
-    """Fragments of one schema as a dataset; only the first is opened now."""
-    paths = [folder.path(name) for name in names]
-    with storage_errors(paths[0]):
+def _schema(folder: Folder, name: str) -> pa.Schema:
+    """The readable columns of a fragment; those of a stage are all alike."""
+    path = folder.path(name)
+    with storage_errors(path):
         try:
-            with folder.fs.open(paths[0], "rb") as file:
-                schema = pa.schema([field for field in pq.read_schema(file) if _readable(field.type)])
-            return ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.fs)
+            with folder.fs.open(path, "rb") as file:
+                return pa.schema([field for field in pq.read_schema(file) if _readable(field.type)])
         except pa.ArrowInvalid as error:
-            raise StorageError(f"{paths[0]} is not readable as Parquet: {_first_line(error)}") from None
+            raise StorageError(f"{path} is not readable as Parquet: {_first_line(error)}") from None
 
 
 def _readable(kind: pa.DataType) -> bool:
