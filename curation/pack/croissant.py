@@ -1,7 +1,8 @@
 """`croissant.json`: the corpus described in Croissant 1.0 (MLCommons), which data catalogues and `mlcroissant` read.
 
 Every shard is a FileObject with its hash; the members of one kind, over all shards, are a FileSet. There is a record
-set for images, for captions and for the fields of `UID.json`, joined by the sample's key, and one for the index.
+set for images, for captions, for `UID.json` and for the index; `uid` is the key of each. `mlcroissant` 1.1 reads all of
+them. It could follow neither `references` between members of archives nor a JSON path into one, so there are none.
 """
 
 from __future__ import annotations
@@ -25,34 +26,23 @@ _MIME = {
     "tar": "application/x-tar",
     "parquet": "application/x-parquet",
 }
-# Croissant 1.0's context (mlcommons.org/croissant/1.0), cut to the terms that stand in this file.
-_CONTEXT = {
+_TERMS = (
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
+    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
+_CONTEXT = {  # the one of the Croissant 1.0 specification; readers warn about any other
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "includes": "cr:includes",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "sc": "https://schema.org/",
-    "source": "cr:source",
-    "transform": "cr:transform",
-}
-_JSON_FIELDS = {
-    **dict.fromkeys(("url", "source", "license", "source_sha256", "sha256", "format", "phash", "bucket"), "sc:Text"),
-    **dict.fromkeys(("width", "height", "original_width", "original_height", "crop_left", "crop_top"), "sc:Integer"),
+    **{term: f"cr:{term}" for term in _TERMS},
 }
 
 
@@ -128,23 +118,21 @@ def _images() -> dict[str, Any]:
 
 
 def _captions(maker: SampleMaker) -> dict[str, Any]:
-    uid = _uid("caption_records", "texts") | {"references": {"field": {"@id": "image_records/uid"}}}
+    uid = _uid("caption_records", "texts")
     text = _field("caption_records/caption", "sc:Text", _of("texts", "content"))
     return _records("caption_records", [uid, text | {"description": f"The caption of kind {maker.kinds[0]}."}])
 
 
 def _metadata(maker: SampleMaker) -> dict[str, Any]:
-    title = "metadata_records"
-    paths = {name: (kind, f"$.{name}") for name, kind in _JSON_FIELDS.items()}
-    paths |= {f"score_{name}": ("sc:Float", f"$.scores['{name}']") for name in maker.scores}
-    for i, kind in enumerate(maker.kinds):
-        paths[f"caption_{kind}"] = ("sc:Text", f"$.captions[{i}].text")
-    fields = [
-        _field(f"{title}/{name}", kind, _of("metadata", "content", {"jsonPath": path}))
-        for name, (kind, path) in paths.items()
-    ]
-    uid = _uid(title, "metadata") | {"references": {"field": {"@id": "image_records/uid"}}}
-    return _records(title, [uid, *fields])
+    content = _field("metadata_records/json", "sc:Text", _of("metadata", "content"))
+    scores, kinds = ", ".join(maker.scores), ", ".join(maker.kinds)
+    told = (
+        "A JSON object, the same keys and types in every sample: uid, source, url, license, source_sha256, sha256, "
+        "format, phash (text); width, height, original_width, original_height, crop_left, crop_top, pad_left, pad_top, "
+        f"pad_right, pad_bottom (pixels); bucket; captions: [{{kind, model, text, tokens, words}}] for {kinds}; "
+        f"scores, numbers named {scores}" + (f"; extra, with {', '.join(maker.extra)}." if maker.extra else ".")
+    )
+    return _records("metadata_records", [_uid("metadata_records", "metadata"), content | {"description": told}])
 
 
 def _index() -> dict[str, Any]:

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
 from curation.bank import ImageBank
@@ -19,53 +19,58 @@ from curation.tar import BLOCK
 
 CALIBRATION_SAMPLES = 64
 FEW = 8
-"""A stored format seen less often than this takes the factor of all formats together."""
+"""A stored format seen less often than this is estimated by its pixels alone."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of an image = bytes it has in the bank, times the share of its pixels that are left, times a factor."""
+    """Bytes of an image = bytes in the bank, times the share of its pixels that are left, times its format's factor."""
 
-    factor: float = 1.0
-    by_format: dict[str, float] = field(default_factory=dict)
-    beside: float = 0.0
+    factors: dict[str, float] = field(default_factory=dict)
+    """By stored format."""
+    per_pixel: float = 0.5
+    """Bytes of a pixel in the shard; for formats without a factor."""
+    beside: float = 4 * BLOCK
     """Bytes of a sample that are not its image: headers, caption, JSON."""
 
     def of(self, table: pa.Table) -> list[int]:
         """Bytes in the shard of each row; whole numbers of at least one tar block."""
-        factors = np.array([self.by_format.get(name, self.factor) for name in table["stored_format"].to_pylist()])
-        estimates = _scaled_length(table) * factors + self.beside
-        return [max(BLOCK, round(estimate)) for estimate in estimates.tolist()]
+        estimates = []
+        for name, length, share, pixels in _sizes(table):
+            image = length * share * self.factors[name] if name in self.factors else pixels * self.per_pixel
+            estimates.append(max(BLOCK, round(image + self.beside)))
+        return estimates
 
 
 def calibrate(table: pa.Table, bank: ImageBank, maker: SampleMaker) -> Estimate:
     """The estimate that fits the rows of `table` (with `bucket`), which are encoded for it; not the damaged ones."""
-    lengths = _scaled_length(table)
     given: dict[str, float] = defaultdict(float)
     got: dict[str, int] = defaultdict(int)
     seen: dict[str, int] = defaultdict(int)
-    beside: list[int] = []
-    for row, length in zip(maker.rows(table), lengths.tolist(), strict=True):
+    all_pixels, beside = 0, 0
+    for row, (name, length, share, pixels) in zip(maker.rows(table), _sizes(table), strict=True):
         try:
             sample = maker.make(row, bank.read(row["tar"], row["offset"], row["length"], row["sha256"]))
         except CorruptionError:
             continue  # its own outcome comes with its shard
-        name = row["stored_format"]
-        given[name] += length
+        given[name] += length * share
         got[name] += len(sample.image)
         seen[name] += 1
-        beside.append(_in_tar(sample) - len(sample.image))
-    if not beside:
+        all_pixels += pixels
+        beside += _in_tar(sample) - len(sample.image)
+    if not seen:
         return Estimate()
-    by_format = {name: got[name] / given[name] for name in sorted(seen) if seen[name] >= FEW}
-    return Estimate(sum(got.values()) / sum(given.values()), by_format, sum(beside) / len(beside))
+    factors = {name: got[name] / given[name] for name in sorted(seen) if seen[name] >= FEW}
+    return Estimate(factors, sum(got.values()) / all_pixels, beside / sum(seen.values()))
 
 
-def _scaled_length(table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Bytes in the bank times target pixels over stored pixels, for each row; float64 [N]."""
-    stored = np.array(table["width"].to_pylist(), np.float64) * np.array(table["height"].to_pylist(), np.float64)
-    sizes = np.array([parse_size(name) for name in table["bucket"].to_pylist()], np.float64).reshape(-1, 2)
-    return np.array(table["length"].to_pylist(), np.float64) * sizes[:, 0] * sizes[:, 1] / stored
+def _sizes(table: pa.Table) -> Iterator[tuple[str, int, float, int]]:
+    """For each row: stored format, bytes in the bank, target pixels over stored pixels, target pixels."""
+    columns = [table[name].to_pylist() for name in ("stored_format", "length", "width", "height", "bucket")]
+    for name, length, width, height, bucket in zip(*columns, strict=True):
+        target_width, target_height = parse_size(bucket)
+        pixels = target_width * target_height
+        yield name, length, pixels / (width * height), pixels
 
 
 def _in_tar(sample: Sample) -> int:

@@ -67,7 +67,7 @@ class Layout(Solo):
             scratch.create("rows", stored)
             for table in self._judged():
                 scratch.insert("rows", table.select(stored.names).cast(stored))
-            order = f"ORDER BY md5_number({literal(f'{self._seed}:')} || uid), uid"
+            order = f"ORDER BY md5({literal(f'{self._seed}:')} || uid), uid"
             live = scratch.read(f"SELECT * FROM rows WHERE reason IS NULL {order}")
             fragments = []
             for index, shard in enumerate(self._cut((table.drop_columns(["reason"]) for table in live), rows, maker)):

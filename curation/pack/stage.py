@@ -67,6 +67,7 @@ class Pack(Pooled):
         """Write index, `wids.json` and `croissant.json`; the manifest's `corpus` names shards, config and funnel."""
         maker = self._maker(without_outcomes(self.schema.empty_table()).schema)
         index = write_index(self.folder, fragments)
+        self._tidy({shard.name for shard in index.shards})
         name = self._config["name"]
         write_wids(self.folder, name, index.shards)
         write_croissant(self.folder, name, index, self._settings.format, maker)
@@ -79,6 +80,12 @@ class Pack(Pooled):
             "funnel": self._funnel(sum((f.counts for f in fragments), Counts())),
         }
         return {"corpus": corpus}
+
+    def _tidy(self, named: set[str]) -> None:
+        """Remove what killed workers left among the shards; no worker of this stage runs any more."""
+        for name in self.folder.child("shards").sizes():
+            if f"shards/{name}" not in named:
+                self.folder.delete(f"shards/{name}")
 
     def _maker(self, schema: pa.Schema) -> SampleMaker:
         return SampleMaker(
