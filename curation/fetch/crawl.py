@@ -14,10 +14,9 @@ from functools import partial
 from curation.config import FetchSettings
 from curation.fetch.batch import Batch
 from curation.fetch.fetched import Fetched
-from curation.fetch.guard import Guard
 from curation.fetch.held import Held
 from curation.fetch.hosts import Hosts, backoff_s, host_of
-from curation.fetch.http import Answer, Http, Redirect
+from curation.fetch.http import Answer, Getter, Redirect
 from curation.fetch.robots import Robots
 from curation.fetch.rules import FileRules, ImageWatch
 from curation.image.pool import DecoderPool
@@ -37,13 +36,15 @@ _CONNECTION_FAULTS = frozenset(
 class Crawl:
     """Limits, connections and queues of one worker; make it inside the event loop that will use it."""
 
-    def __init__(self, settings: FetchSettings, concurrency: int, per_host: int, pool: DecoderPool) -> None:
+    def __init__(
+        self, settings: FetchSettings, concurrency: int, per_host: int, pool: DecoderPool, http: Getter
+    ) -> None:
         self._settings = settings
         self._concurrency = concurrency
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._rules = FileRules(settings)
-        self._http = Http(settings, Guard(settings.allow_networks))
+        self._http = http
         self._held = Held(settings.max_bytes)
         self._hosts = Hosts(per_host, settings.host_failures, self._loop.time)
         self._robots = Robots(self._http, settings) if settings.robots_txt else None

@@ -26,6 +26,8 @@ WRITES = tuple(f for f in FETCH_FIELDS if f.name not in ("tar", "offset", "lengt
 class Traffic:
     """What requests brought."""
 
+    final_url: str | None = None
+    """Of the last request."""
     status: int | None = None
     """HTTP status of the last answer."""
     content_type: str | None = None
@@ -63,7 +65,6 @@ class Fetched(Traffic):
     spent_s: float = 0.0
     """Part of this try's deadline that is used up."""
 
-    final_url: str | None = None
     tries: int = 0
     elapsed_s: float = 0.0
     fault: Verdict | None = None

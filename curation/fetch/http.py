@@ -66,6 +66,21 @@ class Redirect:
 Answer = bytes | Redirect | Verdict
 
 
+class Getter(Protocol):
+    """What `crawl.py` and `robots.py` need: `Http`, or another engine's downloader behind the same methods."""
+
+    async def get(
+        self, url: str, traffic: Traffic, *, timeout_s: float, cap: int, watch: Watch | None = None
+    ) -> Answer:
+        """Ask for `url`."""
+
+    def let_go(self, traffic: Traffic) -> None:
+        """What `get` gave is not held any more."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
 class Http:
     """Connections of one worker. Make it inside the event loop that will use it."""
 

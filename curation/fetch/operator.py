@@ -15,6 +15,8 @@ from curation.config import FetchSettings
 from curation.fetch.batch import Batch
 from curation.fetch.crawl import Crawl
 from curation.fetch.fetched import WRITES, finished_table
+from curation.fetch.guard import Guard
+from curation.fetch.http import Getter, Http
 from curation.image.pool import DecoderPool
 from curation.op import Cost, StreamOperator
 
@@ -64,12 +66,18 @@ class Fetch(StreamOperator):
         """What this worker's streams share. Connections live as long as the event loop; `close` ends them too."""
         loop = asyncio.get_running_loop()
         if self._pool is None:
-            self._pool = DecoderPool(self._settings, self._decoders)
+            self._pool = self._make_pool()
         if self._crawl is None or self._loop is not loop or self._keeper is None or self._keeper.done():
             self._loop = loop
-            self._crawl = Crawl(self._settings, self._concurrency, self._per_host, self._pool)
+            self._crawl = Crawl(self._settings, self._concurrency, self._per_host, self._pool, self._make_http())
             self._keeper = loop.create_task(_keep(self._crawl))
         return self._crawl
+
+    def _make_pool(self) -> DecoderPool:
+        return DecoderPool(self._settings, self._decoders)
+
+    def _make_http(self) -> Getter:
+        return Http(self._settings, Guard(self._settings.allow_networks))
 
     def close(self) -> None:
         """End the decoders, and close connections. Call it from the event loop's own thread, or where none runs."""

@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 from curation.config import FetchSettings
 from curation.fetch.answer import agent_token
 from curation.fetch.fetched import Traffic
-from curation.fetch.http import Http, Redirect
+from curation.fetch.http import Getter, Redirect
 from curation.row import Reason, Verdict
 
 MAX_BYTES = 512_000
@@ -113,7 +113,7 @@ class _Site:
 class Robots:
     """The robots.txt of all sites that a worker asks."""
 
-    def __init__(self, http: Http, settings: FetchSettings) -> None:
+    def __init__(self, http: Getter, settings: FetchSettings) -> None:
         self._http = http
         self._timeout_s = settings.timeout_s
         self._agent = agent_token(settings.user_agent)
