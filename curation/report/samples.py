@@ -37,6 +37,15 @@ class Samples:
     rejected: tuple[RejectedSamples, ...]
 
 
+@dataclass(frozen=True)
+class _Dropped:
+    """A row that was chosen, as the stage that dropped it has it."""
+
+    uid: str
+    detail: str
+    url: str
+
+
 class Sampler:
     """Chooses rows and reads their pixels from the image bank or the shards."""
 
@@ -57,9 +66,9 @@ class Sampler:
         """
         kept = self._choose_kept(self._stages[-1]) if self._stages else []
         dropped = {stage.name: self._choose_dropped(stage) for stage in self._stages}
-        details = {uid: detail for groups in dropped.values() for group in groups.values() for uid, detail in group}
-        twins = {uid: twin for uid, detail in details.items() if (twin := _twin(uid, detail))}
-        known = self._look_up({*kept, *details, *twins.values()})
+        chosen = [row for groups in dropped.values() for rows in groups.values() for row in rows]
+        twins = [twin for row in chosen if (twin := _twin(row))]
+        known = self._look_up({*kept, *(row.uid for row in chosen), *twins})
         packed = shards.read(kept) if shards else {}
 
         def kept_sample(uid: str) -> Sample:
@@ -67,16 +76,18 @@ class Sampler:
             picture = sample.image if sample and sample.image else self._stored(row)
             return _sample(uid, row, "", picture, caption=sample.caption if sample else None)
 
-        def dropped_sample(uid: str, detail: str) -> Sample:
-            row, twin = known.get(uid, {}), twins.get(uid)
+        def dropped_sample(stage: str, dropped: _Dropped) -> Sample:
+            # A URL that comes twice has one uid, so what later stages know is of the row that stayed.
+            row = {**({} if stage == "source" else known.get(dropped.uid, {})), "url": dropped.url}
+            twin = _twin(dropped)
             other = self._stored(known.get(twin, {})) if twin else None
-            return _sample(uid, row, detail, self._stored(row), twin=twin, twin_picture=other)
+            return _sample(dropped.uid, row, dropped.detail, self._stored(row), twin=twin, twin_picture=other)
 
         groups = []
         for stage in facts:
             for reason in stage.reasons:
                 rows = dropped[stage.name].get(reason.reason, [])
-                samples = tuple(dropped_sample(uid, detail) for uid, detail in rows)
+                samples = tuple(dropped_sample(stage.name, row) for row in rows)
                 groups.append(RejectedSamples(stage.name, reason.reason, reason.outcome, reason.count, samples))
         return Samples(tuple(kept_sample(uid) for uid in kept), tuple(groups))
 
@@ -86,19 +97,21 @@ class Sampler:
         )
         return [uid for (uid,) in rows]
 
-    def _choose_dropped(self, stage: StageTable) -> dict[str, list[tuple[str, str]]]:
-        """uid and detail of some rows, by reason."""
-        row = "struct_pack(uid := uid, detail := coalesce(detail, ''))"
+    def _choose_dropped(self, stage: StageTable) -> dict[str, list[_Dropped]]:
+        """Some rows, by reason."""
+        texts = "detail := coalesce(detail, ''), url := coalesce(url, '')"
         groups = self._tables.query(
-            f"SELECT reason, arg_min({row}, {self._order}, {PER_REASON}) FROM {stage.view} "
-            "WHERE outcome <> 'kept' GROUP BY reason"
+            f"SELECT reason, arg_min(struct_pack(uid := uid, {texts}), struct_pack(nth := {self._order}, {texts}), "
+            f"{PER_REASON}) FROM {stage.view} WHERE outcome <> 'kept' GROUP BY reason"
         )
-        return {reason: [(chosen["uid"], chosen["detail"]) for chosen in rows] for reason, rows in groups}
+        return {reason: [_Dropped(**row) for row in rows] for reason, rows in groups}
 
     def _look_up(self, uids: set[str]) -> dict[str, dict[str, Any]]:
-        """All that the stages know of some rows; what a later stage says wins."""
+        """All that the stages from fetch on know of some rows; what a later one says wins."""
         found: dict[str, dict[str, Any]] = {}
         for stage in self._stages if uids else ():
+            if stage.name == "source":
+                continue
             columns = [name for name in (*_NEEDED, *self._user_columns(stage)) if name in stage.columns]
             rows = self._tables.query(
                 f"SELECT {', '.join(map(quoted, ['uid', *columns]))} FROM {stage.view} "
@@ -153,9 +166,9 @@ def _sample(
     )
 
 
-def _twin(uid: str, detail: str) -> str | None:
+def _twin(row: _Dropped) -> str | None:
     """The other row that a detail names, if it names one: duplicates say which row stays."""
-    return next((other for other in _UID_IN_TEXT.findall(detail) if other != uid), None)
+    return next((other for other in _UID_IN_TEXT.findall(row.detail) if other != row.uid), None)
 
 
 def _value(value: Any) -> str:

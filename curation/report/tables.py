@@ -89,8 +89,9 @@ class Tables:
             return table
         raw = quoted(f"raw_{record.folder}")
         self._make_view(raw, folder, names, schema)
-        # A row that a retried task committed twice counts once, as it will when the stage is settled.
-        twice = self.query(f"SELECT 1 FROM {raw} GROUP BY uid HAVING count(*) > 1 LIMIT 1")
+        # A row that a retried task committed twice counts once, as it will when the stage is settled. Only in the list
+        # itself a uid may come more than once: such rows are `duplicate_url`.
+        twice = record.name != "source" and self.query(f"SELECT 1 FROM {raw} GROUP BY uid HAVING count(*) > 1 LIMIT 1")
         once = " QUALIFY row_number() OVER (PARTITION BY uid ORDER BY outcome, reason, detail) = 1" if twice else ""
         self.query(f"CREATE TEMP VIEW {table.view} AS SELECT * FROM {raw}{once}")
         return replace(table, counts=self._count(table))

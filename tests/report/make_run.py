@@ -131,8 +131,19 @@ def _listed(dice: random.Random, i: int) -> Row:
 
 
 def _source(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    verdicts = [Verdict()] * 18 + [Verdict(Reason.DUPLICATE_URL, "first seen in row 3"), Verdict(Reason.INVALID_URL)]
-    return [(row, dice.choice(verdicts)) for row in rows]
+    judged: list[tuple[Row, Verdict]] = []
+    for i, row in enumerate(rows):
+        fate = dice.random()
+        if fate < 0.05 and i:
+            first, _ = dice.choice(judged)
+            row, verdict = (
+                {**row, "uid": first["uid"], "url": first["url"]},
+                Verdict(Reason.DUPLICATE_URL, "not the first"),
+            )
+        else:
+            verdict = Verdict(Reason.INVALID_URL if fate > 0.95 else None)
+        judged.append((row, verdict))
+    return judged
 
 
 def _fetch(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
@@ -259,13 +270,8 @@ def _picture(row: Row, painter: Paint) -> bytes:
 def _write_record(made: Made, status: str, error: str | None) -> None:
     seconds = {"source": 0.4, "fetch": 21.7, "select": 0.6, "layout": 0.3, "pack": 6.2}
     stages = [
-        {
-            "name": name,
-            "folder": FOLDERS[name],
-            "cached": name == "source",
-            "seconds": seconds[name] if name in made.rows else 0.0,
-            "rows": len(made.rows.get(name, ())),
-        }
+        {"name": name, "folder": FOLDERS[name], "cached": name == "source", "seconds": 0.0, "rows": 0}
+        | ({"seconds": seconds[name], "rows": len(made.rows[name])} if name in made.rows else {})
         for name in JOURNEY
     ]
     made.output.write_json(

@@ -1,4 +1,4 @@
-"""What a report knows: the funnel adds up, distributions and samples are those of the rows, in any state of a run."""
+"""What a report knows: the funnel adds up, distributions and samples are those of the rows, wherever they lie."""
 
 from __future__ import annotations
 
@@ -6,46 +6,19 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import fsspec
 import pytest
 from PIL import Image
 
-from curation.errors import RunError, StorageError
 from curation.report.collect import collect
-from curation.report.facts import Histogram, RunFacts
+from curation.report.facts import RunFacts
 from curation.report.samples import KEPT_SAMPLES, PER_REASON
 from curation.row import Outcome, Reason
-from curation.run_log import RUN_FILE
 from curation.storage import Folder
+from tests.report.checks import check_funnel, histogram
 from tests.report.make_run import FOLDERS, Made, make_run
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return make_run(Folder(tmp_path_factory.mktemp("run") / "out"))
-
-
-@pytest.fixture(scope="module")
-def facts(made: Made) -> RunFacts:
-    return collect(made.output)
-
-
-def histogram(facts: RunFacts, key: str) -> Histogram:
-    return next(h for h in facts.histograms if h.key == key)
-
-
-def check_funnel(facts: RunFacts) -> None:
-    before = None
-    for stage in facts.stages:
-        assert stage.kept + stage.rejected + stage.failed == stage.rows
-        assert stage.rows + stage.pending == stage.rows_in
-        assert before is None or stage.rows_in == before
-        for outcome, total in ((Outcome.REJECTED, stage.rejected), (Outcome.FAILED, stage.failed)):
-            assert sum(r.count for r in stage.reasons if r.outcome is outcome) == total
-        before = stage.kept
 
 
 def test_the_funnel_is_that_of_the_rows(made: Made, facts: RunFacts) -> None:
@@ -121,14 +94,19 @@ def test_kept_samples_are_pictures_of_kept_rows(made: Made, facts: RunFacts) -> 
 
 
 def test_each_reason_has_samples_of_its_own(made: Made, facts: RunFacts) -> None:
-    reasons = {row["uid"]: (name, v.reason) for name, judged in made.rows.items() for row, v in judged if v.reason}
-    assert sum(group.count for group in facts.rejected) == len(reasons)
+    dropped = {
+        (name, v.reason, row["uid"], row["url"]) for name, judged in made.rows.items() for row, v in judged if v.reason
+    }
+    assert sum(group.count for group in facts.rejected) == sum(s.rejected + s.failed for s in facts.stages)
     for group in facts.rejected:
         assert 0 < len(group.samples) == min(PER_REASON, group.count)
-        assert all(reasons[s.uid] == (group.stage, group.reason) for s in group.samples)
+        assert {(group.stage, group.reason, s.uid, s.url) for s in group.samples} <= dropped
         # Select's dropped rows carry neither size nor pixels: those come from fetch.
         if group.stage == "select":
             assert all(s.thumbnail and s.width and s.height for s in group.samples)
+        # A URL that comes twice has the uid of the row that stayed, but nothing else of it.
+        if group.stage == "source":
+            assert not any(s.thumbnail or s.width or s.twin for s in group.samples)
         if group.reason == Reason.TOO_SMALL:
             assert all(s.thumbnail is None and s.width and s.height for s in group.samples)
 
@@ -187,98 +165,6 @@ def test_damaged_pixels_are_not_shown(tmp_path: Path) -> None:
     pictures = {s.uid: s.thumbnail for s in collect(made.output).kept}
     assert pictures.pop(row["uid"], None) is None
     assert all(pictures.values())
-
-
-# -- runs that are not done -------------------------------------------------------------------------------------------
-
-
-def test_an_unfinished_stage_counts_what_is_committed(tmp_path: Path) -> None:
-    made = make_run(Folder(tmp_path), upto="fetch", unfinished=True, status="running")
-    fetch = made.stage("fetch")
-    gone = sorted(name for name in fetch.sizes() if name.startswith("p000001"))
-    for name in gone:
-        fetch.delete(name)
-    facts = collect(made.output)
-    check_funnel(facts)
-    stage = facts.stages[1]
-    assert (stage.state, facts.stages[2].state) == ("unfinished", "not started")
-    assert stage.rows == len(made.rows["fetch"]) - 90
-    assert stage.pending == 90
-    assert facts.kept
-    assert facts.histograms
-
-
-def test_a_row_that_was_committed_twice_counts_once(tmp_path: Path) -> None:
-    made = make_run(Folder(tmp_path), upto="fetch", unfinished=True, status="failed", error="killed")
-    fetch = made.stage("fetch")
-    first = min(name for name in fetch.sizes() if name.endswith(".parquet"))
-    fetch.write_table("p000000-ffffffff-end.parquet", fetch.read_table(first).slice(3, 20))
-    facts = collect(made.output)
-    check_funnel(facts)
-    assert facts.stages[1].rows == len(made.rows["fetch"])
-    assert sum(histogram(facts, "sharpness").before) == len(made.kept("fetch"))
-
-
-def test_a_finished_stage_shows_only_what_its_manifest_names(tmp_path: Path, facts: RunFacts) -> None:
-    made = make_run(Folder(tmp_path))
-    fetch = made.stage("fetch")
-    first = min(name for name in fetch.sizes() if name.endswith(".parquet"))
-    fetch.write_table("p000000-ffffffff.parquet", fetch.read_table(first))
-    again = collect(made.output)
-    assert (again.stages, again.heat, again.network) == (facts.stages, facts.heat, facts.network)
-
-
-def test_all_rows_rejected(tmp_path: Path) -> None:
-    error = "no row is left after stage fetch"
-    made = make_run(Folder(tmp_path), upto="fetch", reject_all=Reason.TOO_SMALL, status="failed", error=error)
-    facts = collect(made.output)
-    check_funnel(facts)
-    assert facts.rows_kept == 0
-    assert facts.kept == ()
-    assert [g.reason for g in facts.rejected if g.stage == "fetch"] == [Reason.TOO_SMALL]
-    assert all(sum(h.after) == 0 for h in facts.histograms)
-
-
-def test_a_run_that_had_only_begun(tmp_path: Path) -> None:
-    facts = collect(make_run(Folder(tmp_path), upto="source", unfinished=True, rows=0, status="running").output)
-    assert facts.rows_in == 0
-    assert {stage.state for stage in facts.stages} == {"not started"}
-    assert (facts.histograms, facts.heat, facts.kept, facts.rejected) == ((), None, (), ())
-
-
-# -- what cannot be reported -------------------------------------------------------------------------------------------
-
-
-def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"run\.json"):
-        collect(Folder(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("change", "place"),
-    [
-        ({"status": "elsewhere"}, "status"),
-        ({"stages": [{"name": "fetch", "folder": "../../etc"}]}, r"stages\.0\.folder"),
-        ({"stages": None}, "stages"),
-    ],
-)
-def test_a_record_that_is_none(tmp_path: Path, change: dict[str, Any], place: str) -> None:
-    made = make_run(Folder(tmp_path), upto="source", rows=3)
-    made.output.write_json(RUN_FILE, {**made.output.read_json(RUN_FILE), **change})
-    with pytest.raises(RunError, match=place):
-        collect(made.output)
-
-
-def test_a_fragment_that_is_gone_or_broken(tmp_path: Path) -> None:
-    made = make_run(Folder(tmp_path))
-    fetch = made.stage("fetch")
-    name = max(name for name in fetch.sizes() if name.endswith(".parquet"))
-    (tmp_path / FOLDERS["fetch"] / name).write_bytes(b"PAR1 no table PAR1")
-    with pytest.raises(StorageError):
-        collect(made.output)
-    fetch.delete(name)
-    with pytest.raises(StorageError):
-        collect(made.output)
 
 
 # -- elsewhere ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,20 @@
+"""One finished run that many tests look at."""
+
+from __future__ import annotations
+
+import pytest
+
+from curation.report.collect import collect
+from curation.report.facts import RunFacts
+from curation.storage import Folder
+from tests.report.make_run import Made, make_run
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_run(Folder(tmp_path_factory.mktemp("run") / "out"))
+
+
+@pytest.fixture(scope="session")
+def facts(made: Made) -> RunFacts:
+    return collect(made.output)
