@@ -158,13 +158,18 @@ def _log_to(output: str) -> None:
     logging.getLogger().setLevel(logging.INFO)
 
 
-class _Stopped(BaseException):
-    """SIGTERM, as Ctrl-C is KeyboardInterrupt."""
+_stopped_by = signal.SIGINT
 
 
 def _on_sigterm(signum: int, frame: Any) -> None:
+    """SIGTERM stops as Ctrl-C does: KeyboardInterrupt is the one exception that event loops let through at once."""
+    global _stopped_by
+    _stopped_by = signal.SIGTERM
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _Stopped
+    raise KeyboardInterrupt
+
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports only its subclasses
 
 
 def main() -> None:
@@ -174,36 +179,34 @@ def main() -> None:
 
 
 def _main() -> int:
-    again = shlex.join(["curate", *sys.argv[1:]])
     try:
-        app(standalone_mode=False)
+        code = int(app(standalone_mode=False) or 0)
     except ConfigError as error:
         err.print(f"[bold red]config error[/] {escape(str(error))}")
         return 2
     except CurationError as error:
         logging.getLogger(__name__).exception("the run failed")
-        err.print(f"[bold red]failed[/] {escape(str(error))}" + (f" (log: {escape(_log_path)})" if _log_path else ""))
+        err.print(f"[bold red]failed[/] {escape(str(error))}{_see_log()}")
         return 1
-    except (KeyboardInterrupt, _Stopped, typer.Abort) as stop:
-        err.print(f"stopped; committed work stays. Go on with:\n  {escape(again)}")
-        return 143 if isinstance(stop, _Stopped) else 130
-    except typer.Exit as stop:
-        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except _UsageError as error:
+        err.print(f"[bold red]wrong arguments[/] {escape(str(error))}; see `curate --help`")
+        return 2
     except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
-            error.show()
-            return 2
-        logging.getLogger(__name__).exception("bug")
-        err.print(
-            f"[bold red]failed[/] a bug: {escape(f'{type(error).__name__}: {error}')}"
-            + (f" (log with traceback: {escape(_log_path)})" if _log_path else "")
-        )
         if not _log_path:
             raise
+        logging.getLogger(__name__).exception("bug")
+        err.print(f"[bold red]failed[/] a bug: {escape(f'{type(error).__name__}: {error}')}{_see_log()}")
         return 1
-    return 0
+    if code != 130:  # what the framework makes of KeyboardInterrupt
+        return code
+    err.print(f"stopped; committed work stays. Go on with:\n  {escape(shlex.join(['curate', *sys.argv[1:]]))}")
+    return 128 + _stopped_by
+
+
+def _see_log() -> str:
+    return f" (log: {escape(_log_path)})" if _log_path else ""
 
 
 if __name__ == "__main__":

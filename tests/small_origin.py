@@ -46,8 +46,14 @@ def small_origin(rows: int, listed: Path) -> Iterator[list[str]]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 128
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients are killed here: a lost connection is no news."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     urls = [f"http://127.0.0.1:{server.server_port}/{n}.jpg" for n in range(rows)]
     pq.write_table(pa.table({"URL": urls, "TEXT": [f"picture {n}" for n in range(rows)]}), listed)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -41,6 +43,7 @@ class RayEngine:
 
     def __init__(self, address: str | None = None) -> None:
         own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             ray.init(
                 address=address or "local",
@@ -50,6 +53,9 @@ class RayEngine:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError("--address", f"no Ray cluster at {address!r}: {_first_line(error)}") from None
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray puts its own in their place
+                signal.signal(number, handler)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
