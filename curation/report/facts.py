@@ -190,6 +190,11 @@ class RunFacts:
         return self.stages[0].rows_in if self.stages else 0
 
     @property
+    def reached(self) -> StageFacts | None:
+        """The last stage that has rows, or is finished."""
+        return next((stage for stage in reversed(self.stages) if stage.state != "not started"), None)
+
+    @property
     def rows_kept(self) -> int:
-        """Rows that the last stage of the journey has kept so far."""
-        return self.stages[-1].kept if self.stages else 0
+        """Rows that the last stage reached has kept so far."""
+        return self.reached.kept if self.reached else 0

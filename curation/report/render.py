@@ -82,7 +82,7 @@ def _headlines(facts: RunFacts) -> list[tuple[str, str, str]]:
         (
             wording.count(facts.rows_kept),
             "kept" if done else "kept so far",
-            f"by {facts.stages[-1].name}" if facts.stages else "",
+            f"by {facts.reached.name}" if facts.reached else "",
         ),
         (wording.share(facts.rows_kept, facts.rows_in), "of the list", _lost(facts.stages)),
         (wording.rate(fetch.rows_per_s if fetch else None), "rows/s", "through fetch: network and image check"),

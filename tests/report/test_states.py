@@ -31,6 +31,7 @@ def test_an_unfinished_stage_counts_what_is_committed(tmp_path: Path) -> None:
     assert (stage.state, facts.stages[2].state) == ("unfinished", "not started")
     assert stage.rows == len(made.rows["fetch"]) - 90
     assert stage.pending == 90
+    assert facts.rows_kept == stage.kept > 0
     assert facts.kept
     assert facts.histograms
 
