@@ -230,4 +230,5 @@ def kept_rows(folder: Folder, names: Sequence[str], columns: list[str] | None = 
     """The kept rows of some fragments, without outcome columns."""
     tables = [folder.read_table(name, columns) for name in names]
     table = pa.concat_tables(tables)
-    return without_outcomes(table.filter(pc.equal(table["outcome"], Outcome.KEPT.value)))
+    kept = pc.equal(table["outcome"], Outcome.KEPT.value)
+    return without_outcomes(table if pc.all(kept).as_py() else table.filter(kept))

@@ -132,6 +132,9 @@ class Folder:
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         with storage_errors(self.path(name)):
             try:
+                if self.local is not None:  # a third less work than through a Python file: fragments are many
+                    with pq.ParquetFile(self.local / name) as parquet:
+                        return parquet.read(columns=columns)
                 with self.fs.open(self.path(name), "rb") as file:
                     return pq.ParquetFile(file).read(columns=columns)
             except pa.ArrowInvalid as error:
