@@ -7,8 +7,10 @@ Unlike manifests it holds times, so it is no part of any stage's identity.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from curation.config import Config
@@ -18,6 +20,8 @@ from curation.stage import Stage
 from curation.storage import Folder
 
 RUN_FILE = "run.json"
+VERSIONS = ("curation", "pyarrow", "duckdb", "pillow", "simplejpeg", "opencv-python-headless", "ray")
+"""Packages whose versions are noted: those that touch rows and pixels."""
 
 
 @dataclass
@@ -37,11 +41,14 @@ class RunLog:
     def __init__(self, config: Config, engine: str, stages: list[Stage]) -> None:
         self._output = Folder(config.output)
         self._earlier = self._earlier_seconds()
+        self._running: StageRun | None = None
+        self._since = 0.0
         self._data: dict[str, Any] = {
             "format": 1,
             "name": config.name,
             "config": config.model_dump(mode="json"),
             "engine": engine,
+            "versions": {name: version(name) for name in VERSIONS},
             "started": _now(),
             "finished": None,
             "status": "running",
@@ -60,17 +67,25 @@ class RunLog:
         return next(s for s in self._stages if s.name == stage.name)
 
     def stage_starts(self, stage: Stage) -> None:
-        entry = self._of(stage)
-        entry.seconds = self._earlier.get(entry.folder, 0.0)
+        self._running, self._since = self._of(stage), time.monotonic()
+        self._running.seconds = self._earlier.get(self._running.folder, 0.0)
 
-    def stage_ends(self, stage: Stage, manifest: Manifest, seconds: float, cached: bool) -> None:
+    def stage_ends(self, stage: Stage, manifest: Manifest, cached: bool) -> float:
+        """Note that `stage` is finished; returns the seconds that it took, those of earlier runs included."""
         entry = self._of(stage)
         entry.cached, entry.rows = cached, manifest.counts.rows
-        entry.seconds = round(entry.seconds + (0 if cached else seconds), 3)
+        self._stop_clock()
         self._write()
+        return entry.seconds
+
+    def _stop_clock(self) -> None:
+        entry, self._running = self._running, None
+        if entry is not None and not entry.cached:
+            entry.seconds = round(entry.seconds + time.monotonic() - self._since, 3)
 
     def ends(self, status: str, error: BaseException | None = None) -> None:
         """Note how the run ended; a corpus is named only by a run that was finished."""
+        self._stop_clock()
         self._data |= {"status": status, "finished": _now(), "error": None if error is None else str(error)}
         if status == "done":
             self._data["corpus"] = self._stages[-1].folder

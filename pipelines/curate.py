@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -149,7 +148,6 @@ def run(
     manifest: Manifest | None = None
     try:
         for stage in stages:
-            started = time.monotonic()
             manifest = stage.manifest()
             cached = manifest is not None
             record.stage_starts(stage)
@@ -158,8 +156,7 @@ def run(
                 _run_stage(session, stage, watcher)
                 manifest = stage.manifest()
                 assert manifest is not None, f"stage {stage.name} left no manifest"
-            seconds = time.monotonic() - started
-            record.stage_ends(stage, manifest, seconds, cached)
+            seconds = record.stage_ends(stage, manifest, cached)
             watcher.stage_ends(stage, manifest, seconds, cached)
             log.info("%s: %s", stage.folder.url, manifest.counts)
             if stage is stages[0]:
