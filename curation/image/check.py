@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -32,18 +33,13 @@ from PIL import (
 from curation.image.color import Pixels, flattened, from_cmyk, needs_conversion, upright, with_profile
 from curation.image.extent import ends_early, gif_frames
 from curation.image.header import Header, NeedMore, Unusable, read_header
+from curation.image.ifd import orientation_of
 from curation.image.measure import Measures, measure, reduction
 from curation.image.rules import Fault, Limits, broken_rule
 from curation.image.strip import Parts, strip_jpeg, strip_png, strip_webp
 
 if not (AvifImagePlugin.SUPPORTED and WebPImagePlugin.SUPPORTED):
     raise ImportError("this Pillow was built without AVIF or without WebP")
-Image.MAX_IMAGE_PIXELS = None  # `Limits.max_pixels` is asked instead, before anything is decoded
-ImageFile.LOAD_TRUNCATED_IMAGES = False
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-TiffImagePlugin.READ_LIBTIFF = False
-warnings.simplefilter("ignore")
-cv2.setNumThreads(0)
 
 _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
     "png": PngImagePlugin.PngImageFile,
@@ -90,6 +86,15 @@ class _Picture:
     lossy: bool = False
     stored: bytes | None = None
     """The stripped file where it can be stored as it is."""
+
+
+def set_up_libraries() -> None:
+    """Settings of this whole process, which is the child's: one thread, strict decoding, and no limit but `Limits`."""
+    Image.MAX_IMAGE_PIXELS = None  # it would warn and raise; `max_pixels` is asked before anything is decoded
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    cv2.setNumThreads(0)
+    warnings.simplefilter("ignore")
 
 
 def check(data: bytes, limits: Limits) -> tuple[Finding, bytes | None]:
@@ -149,19 +154,18 @@ def _read_jpeg(data: bytes, header: Header | NeedMore, limits: Limits) -> _Pictu
     grey = parts.channels == 1
     as_is = parts.storable and parts.orientation == 1 and not needs_conversion(parts.icc, grey)
     # A scaled decode reads the whole file and finds the same faults, at 3/4 of the time.
-    factor = reduction(header.width, header.height) if as_is else 1
-    pixels = _decoded_jpeg(parts, header, factor)
+    pixels = _decoded_jpeg(parts, reduction(parts.width, parts.height) if as_is else 1)
     if as_is:
-        return _Picture(pixels, header.width, header.height, parts.frames, stored=parts.stripped)
+        return _Picture(pixels, parts.width, parts.height, parts.frames, stored=parts.stripped)
     pixels = from_cmyk(255 - pixels, parts.icc) if parts.channels == 4 else with_profile(pixels, parts.icc)
     pixels = upright(pixels, parts.orientation)
     return _Picture(pixels, pixels.shape[1], pixels.shape[0], parts.frames, lossy=True)
 
 
-def _decoded_jpeg(parts: Parts, header: Header, factor: int) -> Pixels:
+def _decoded_jpeg(parts: Parts, factor: int) -> Pixels:
     """[h, w, 3], [h, w] for grey, or [h, w, 4] inks as stored (inverted, as Adobe does it); reduced by `factor`."""
     # Asking for the very size that 1/factor gives, or the decoder picks one of the slower eighths in between.
-    least = {"min_width": -(-header.width // factor), "min_height": -(-header.height // factor)} if factor > 1 else {}
+    least = {"min_width": -(-parts.width // factor), "min_height": -(-parts.height // factor)} if factor > 1 else {}
     space = {1: "GRAY", 4: "CMYK"}.get(parts.channels, "RGB")
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(parts.stripped, space, strict=True, **least)
@@ -185,34 +189,34 @@ def _read_webp(data: bytes, header: Header | NeedMore, limits: Limits) -> _Pictu
 def _read_stripped(parts: Parts, format: str, limits: Limits) -> _Picture:
     image = _decoded(parts.stripped, format, limits)
     as_is = parts.storable and parts.orientation == 1 and not needs_conversion(parts.icc, image.mode == "L")
-    pixels = flattened(image, None if as_is else parts.icc)
-    pixels = upright(pixels, parts.orientation)
+    pixels = upright(_flattened(image, None if as_is else parts.icc, format), parts.orientation)
     stored = parts.stripped if as_is else None
     return _Picture(pixels, pixels.shape[1], pixels.shape[0], parts.frames, parts.lossy, stored)
 
 
 def _read_gif(data: bytes, header: Header | NeedMore, limits: Limits) -> _Picture:
     frames = gif_frames(data)
-    pixels = flattened(_decoded(data, "gif", limits), None)
+    pixels = _flattened(_decoded(data, "gif", limits), None, "gif")
     return _Picture(pixels, pixels.shape[1], pixels.shape[0], frames)
 
 
 def _read_bmp(data: bytes, header: Header | NeedMore, limits: Limits) -> _Picture:
-    pixels = flattened(_decoded(data, "bmp", limits), None)
+    pixels = _flattened(_decoded(data, "bmp", limits), None, "bmp")
     return _Picture(pixels, pixels.shape[1], pixels.shape[0])
 
 
 def _read_tiff(data: bytes, header: Header | NeedMore, limits: Limits) -> _Picture:
     image = _decoded(data, "tiff", limits)  # turned upright by Pillow
-    pixels = flattened(image, image.info.get("icc_profile"))
+    pixels = _flattened(image, image.info.get("icc_profile"), "tiff")
     lossy = image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
     return _Picture(pixels, pixels.shape[1], pixels.shape[0], _frames(image), lossy)
 
 
 def _read_avif(data: bytes, header: Header | NeedMore, limits: Limits) -> _Picture:
     image = _decoded(data, "avif", limits)
-    pixels = flattened(image, image.info.get("icc_profile"))
-    pixels = upright(pixels, _avif_orientation(image))
+    pixels = _flattened(image, image.info.get("icc_profile"), "avif")
+    # Rotation and mirroring of the container, which Pillow hands on in this form without applying them.
+    pixels = upright(pixels, orientation_of(image.info.get("exif", b"")))
     return _Picture(pixels, pixels.shape[1], pixels.shape[0], _frames(image), lossy=True)
 
 
@@ -228,51 +232,50 @@ _READERS: dict[str, Callable[[bytes, Header | NeedMore, Limits], _Picture]] = {
 
 
 def _decoded(data: bytes, format: str, limits: Limits) -> Image.Image:
-    """The first frame, decoded by the one Pillow plug-in for `format`. Raises Fault and MemoryError.
-
-    Malformed files make plug-ins raise nearly every exception there is, so every one means a malformed file here.
-    """
-    try:
+    """The first frame, decoded by the one Pillow plug-in for `format`. Raises Fault and MemoryError."""
+    with _blaming_the_file(format, data):
         image = _PLUGINS[format](BytesIO(data))  # `Image.open` would hide what is wrong
         size = image.size
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _fault(error, data, format) from error
     _apply_rules(limits, format, *size)
-    try:
+    with _blaming_the_file(format, data):
         image.load()
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise _fault(error, data, format) from error
     return image
+
+
+def _flattened(image: Image.Image, icc: bytes | None, format: str) -> Pixels:
+    """As `color.flattened`; damaged palettes come to light only there."""
+    with _blaming_the_file(format):
+        return flattened(image, icc)
+
+
+def _frames(image: Image.Image) -> int:
+    """Pages of a TIFF, frames of an AVIF; 1 where what follows the first is damaged."""
+    try:
+        with _blaming_the_file("further frames"):
+            return max(1, min(int(getattr(image, "n_frames", 1)), 2**31 - 1))
+    except Fault:
+        return 1
 
 
 _SAYS_TRUNCATED = re.compile(r"truncat|not large enough|not enough|unexpected end|end of file|eof", re.IGNORECASE)
 
 
-def _fault(error: Exception, data: bytes, format: str) -> Fault:
-    said = f"{format}: {type(error).__name__}: {error}"
-    if "memory" in said.lower():
-        raise MemoryError from error
-    early = _SAYS_TRUNCATED.search(said) or ends_early(data, format)
-    return Fault("truncated_image" if early else "damaged_image", said)
+@contextmanager
+def _blaming_the_file(format: str, data: bytes = b"") -> Iterator[None]:
+    """Turns whatever a plug-in raises into Fault, and lack of memory into MemoryError.
 
-
-def _frames(image: Image.Image) -> int:
+    Malformed files make plug-ins raise nearly every exception there is, so here each of them means a malformed file.
+    """
     try:
-        return max(1, int(getattr(image, "n_frames", 1)))
+        yield
     except MemoryError:
         raise
-    except Exception:  # the directories of later pages are damaged; the first page is not
-        return 1
-
-
-def _avif_orientation(image: Image.Image) -> int:
-    """The container's rotation and mirroring, which Pillow hands on as EXIF orientation without applying it."""
-    orientation = image.getexif().get(274, 1)
-    return orientation if orientation in range(1, 9) else 1
+    except Exception as error:
+        said = f"{format}: {type(error).__name__}: {error}"
+        if "memory" in said.lower():
+            raise MemoryError from error
+        early = _SAYS_TRUNCATED.search(said) or (data and ends_early(data, format))
+        raise Fault("truncated_image" if early else "damaged_image", said) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -289,5 +292,6 @@ def _encoded(pixels: Pixels, lossy: bool) -> tuple[bytes, str]:
         return bytes(encoded), "jpg"
     # Run-length matching, zlib level 1: a fifth faster than zlib's defaults at level 1, and a tenth smaller on photos.
     fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    _, buffer = cv2.imencode(".png", pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), fast)
+    done, buffer = cv2.imencode(".png", pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), fast)
+    assert done
     return buffer.tobytes(), "png"

@@ -17,10 +17,11 @@ import signal
 import struct
 import sys
 import traceback
+from collections.abc import Callable
 
 import cv2
 
-from curation.image.check import Finding, check
+from curation.image.check import Finding, check, set_up_libraries
 from curation.image.rules import Limits
 
 EXIT_MEMORY = 77
@@ -34,13 +35,14 @@ _SPARE = 64_000_000
 """Bytes of address space that a child must have left for images when it starts."""
 
 
-def main() -> None:
-    """Serve until the input ends."""
+def main(look: Callable[[bytes, Limits], tuple[Finding, bytes | None]] = check) -> None:
+    """Serve until the input ends; `look` is `check`, or does more before it."""
     limits = Limits(**json.loads(sys.argv[1]))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     requests, answers = os.dup(0), os.dup(1)
+    set_up_libraries()
     needed = _address_space() + _SPARE
     if needed > limits.memory:
         _send(answers, {"unfit": f"{limits.memory} bytes do not hold the decoder itself; it needs {needed}"}, b"")
@@ -56,15 +58,17 @@ def main() -> None:
     while (data := _received(requests)) is not None:
         # The timer counts this process's CPU time, and its signal ends even a decoder deep in C.
         signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
-        answer, stored = _answer(data, limits)
+        answer, stored = _answer(look, data, limits)
         signal.setitimer(signal.ITIMER_PROF, 0)
         _send(answers, answer, stored)
 
 
-def _answer(data: bytes, limits: Limits) -> tuple[dict[str, object], bytes]:
+def _answer(
+    look: Callable[[bytes, Limits], tuple[Finding, bytes | None]], data: bytes, limits: Limits
+) -> tuple[dict[str, object], bytes]:
     """The fields of a `Finding`, `unchanged` where `data` itself is to be stored, and else the bytes to store."""
     try:
-        finding, stored = check(data, limits)
+        finding, stored = look(data, limits)
     except Exception as error:
         no_memory = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
         if no_memory or isinstance(error, MemoryError):

@@ -101,7 +101,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
         4: lambda: cv2.flip(pixels, 0),
         5: lambda: cv2.transpose(pixels),
         6: lambda: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
-        7: lambda: cv2.flip(cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE), 1),
+        7: lambda: cv2.flip(cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE), 0),
         8: lambda: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
     }[orientation]()
     return np.asarray(turned, np.uint8)

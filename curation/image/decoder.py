@@ -19,7 +19,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from curation.config import FetchSettings
 from curation.errors import ConfigError, RunError
@@ -31,6 +31,9 @@ _PIPE = 1 << 20
 
 _START_S = 60.0
 """Seconds that a child may take to start."""
+
+GRACE_S = 10.0
+"""Seconds beyond three times its CPU limit after which a child that does not answer is killed."""
 
 _EXIT_MEMORY = 77
 """`curation.image.child.EXIT_MEMORY`, which this process must not import: it loads the decoders."""
@@ -72,6 +75,9 @@ COLUMNS = tuple(name for name in Checked.__dataclass_fields__ if name not in ("v
 class Decoder:
     """Checks images in a child process, started with the first one. Blocking; one check at a time."""
 
+    child_module: ClassVar[str] = "curation.image.child"
+    """What the child runs; another module may do more before the check (curation.fetch.resizer_child)."""
+
     def __init__(self, settings: FetchSettings) -> None:
         self._limits = Limits(
             formats=tuple(settings.formats),
@@ -81,10 +87,12 @@ class Decoder:
             cpu_s=settings.decode_cpu_s,
             memory=settings.decode_memory,
         )
-        self._answer_s = 3 * settings.decode_cpu_s + 10
+        self._answer_s = 3 * settings.decode_cpu_s + GRACE_S
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self.starts = 0
+        """Children started so far: one, and another after each death."""
 
     @property
     def pid(self) -> int | None:
@@ -144,8 +152,9 @@ class Decoder:
         return self._child or self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
         child = self._child = subprocess.Popen(
-            [sys.executable, "-m", "curation.image.child", json.dumps(asdict(self._limits))],
+            [sys.executable, "-m", self.child_module, json.dumps(asdict(self._limits))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

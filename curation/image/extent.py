@@ -10,7 +10,6 @@ from struct import error, unpack_from
 
 from curation.image.rules import Fault
 
-
 _BLOCK = re.compile(rb"[!,;]")
 
 

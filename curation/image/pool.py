@@ -13,12 +13,17 @@ from curation.image.decoder import Checked, Decoder
 class DecoderPool:
     """`size` decoder children and a thread for each; checks beyond that wait their turn."""
 
-    def __init__(self, settings: FetchSettings, size: int) -> None:
-        self._decoders = [Decoder(settings) for _ in range(size)]
+    def __init__(self, settings: FetchSettings, size: int, kind: type[Decoder] = Decoder) -> None:
+        self._decoders = [kind(settings) for _ in range(size)]
         self._free: queue.LifoQueue[Decoder] = queue.LifoQueue()  # last in, first out: idle children are not started
         for decoder in self._decoders:
             self._free.put(decoder)
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="decoder")
+
+    @property
+    def starts(self) -> int:
+        """Children started so far, see `Decoder.starts`."""
+        return sum(decoder.starts for decoder in self._decoders)
 
     async def check(self, data: bytes) -> Checked:
         """As `Decoder.check`, without blocking the event loop. Cancelling it does not stop the child's work."""

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+MAX_SIDE = 1_000_000
+"""Pixels. Longer pictures exist on paper only: libpng, which most readers use, refuses them."""
+
 FaultName = Literal[
     "not_an_image",
     "format_not_allowed",
@@ -65,6 +68,8 @@ def broken_rule(rules: Rules, format: str, width: int, height: int) -> tuple[Fau
     short, long = (width, height) if width < height else (height, width)
     if short <= 0:
         return "damaged_image", f"{format} of {width}x{height} pixels"
+    if long > MAX_SIDE:
+        return "too_many_pixels", f"{width}x{height} pixels, no side may have over {MAX_SIDE}"
     if width * height > rules.max_pixels:
         return "too_many_pixels", f"{width}x{height} pixels, at most {rules.max_pixels} are allowed"
     if short < rules.min_side:

@@ -36,6 +36,9 @@ class Parts:
     lossy: bool = False
     channels: int = 3
     """JPEG only: colour components."""
+    width: int = 0
+    """JPEG only: pixels, as stored."""
+    height: int = 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -68,6 +71,7 @@ def strip_jpeg(data: bytes) -> Parts:
     kept.keep(0, 2)
     icc: dict[int, bytes] = {}
     frame = 0  # marker of the frame header
+    tables = False
     scans: _ScanMarkers | None = None
     at = 2
     while True:
@@ -93,10 +97,12 @@ def strip_jpeg(data: bytes) -> Parts:
             _application_segment(data, at, end, marker, parts, icc, kept)
         else:
             kept.keep(at, end)
+            tables = tables or marker == 0xC4
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 if length < 8 or frame:
                     raise Fault("damaged_image", "jpeg with a bad frame header")
                 frame, parts.channels = marker, data[at + 9]
+                parts.height, parts.width = unpack_from(">HH", data, at + 5)
                 parts.storable = marker <= 0xC2 and data[at + 4] == 8 and parts.channels in (1, 3)
             elif marker == 0xDA:
                 if not frame:
@@ -110,6 +116,7 @@ def strip_jpeg(data: bytes) -> Parts:
         raise Fault("damaged_image", "jpeg without a scan")
     if icc and len(icc) == max(icc) and sum(map(len, icc.values())) <= _MAX_ICC:
         parts.icc = b"".join(icc[i] for i in sorted(icc))
+    parts.storable = parts.storable and tables  # frames of Motion JPEG lack them; not every reader knows the defaults
     parts.stripped = kept.joined()
     return parts
 

@@ -146,6 +146,8 @@ def test_what_is_no_image_is_named(data: bytes, reason: str, name: str) -> None:
         ({"max_pixels": 76_799}, (320, 240), Reason.TOO_MANY_PIXELS),
         ({"formats": ("jpeg", "webp")}, (320, 240), Reason.FORMAT_NOT_ALLOWED),
         ({}, (0, 240), Reason.DAMAGED_IMAGE),
+        ({}, (1_000_000, 1), None),
+        ({}, (1_000_001, 1), Reason.TOO_MANY_PIXELS),
     ],
 )
 def test_rules_on_the_header(settings: dict[str, Any], size: tuple[int, int], reason: Reason | None) -> None:
