@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class HashedFile(io.BufferedWriter):
         return super().write(data)
 
 
-def write_shard(folder: Folder, rows: pa.Table, bank: Folder, maker: SampleMaker, extension: str) -> pa.Table:
+async def write_shard(folder: Folder, rows: pa.Table, bank: Folder, maker: SampleMaker, extension: str) -> pa.Table:
     """Write the shard of `rows` (all of one shard, in order), and return them with `packed` and their outcomes.
 
     A row whose pixels are damaged fails, and the shard lacks it. A shard without samples is not written at all.
@@ -53,7 +54,7 @@ def write_shard(folder: Folder, rows: pa.Table, bank: Folder, maker: SampleMaker
     temp = folder.temp(name)
     try:
         with storage_errors(folder.path(name)), HashedFile(str(temp)) as file:
-            places, verdicts = _fill(file, maker.rows(rows), bank, maker, extension)
+            places, verdicts = await _fill(file, maker.rows(rows), bank, maker, extension)
         if any(place is not None for place in places):
             folder.commit(temp, name)
         elif folder.exists(name):  # left by a run that was killed, while the bank was still whole
@@ -63,7 +64,7 @@ def write_shard(folder: Folder, rows: pa.Table, bank: Folder, maker: SampleMaker
     return with_outcomes(rows.append_column(PACKED, pa.array(places, PACKED.type)), verdicts)
 
 
-def _fill(
+async def _fill(
     file: HashedFile, rows: list[dict[str, Any]], bank: Folder, maker: SampleMaker, extension: str
 ) -> tuple[list[dict[str, Any] | None], list[Verdict]]:
     """Write the whole tar; for each row its `packed`, or None, and its verdict."""
@@ -72,6 +73,7 @@ def _fill(
     position = 0
     tar = TarWriter(file)
     for row, stored in zip(rows, _read(bank, rows), strict=True):
+        await asyncio.sleep(0)  # where a run that is stopped stops
         try:
             if isinstance(stored, CorruptionError):
                 raise stored

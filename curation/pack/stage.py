@@ -55,7 +55,7 @@ class Pack(Pooled):
 
     async def work(self, partition: Partition) -> AsyncIterator[Fragment]:
         rows = self.rows(partition)
-        table = write_shard(self.folder, rows, self._bank, self._maker(rows.schema), self._settings.format)
+        table = await write_shard(self.folder, rows, self._bank, self._maker(rows.schema), self._settings.format)
         writer = FragmentWriter(self.folder, partition.index, self.schema, self.sums, token=self.fingerprint[:8])
         writer.add(table)
         yield writer.commit(end=True)

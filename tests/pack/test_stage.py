@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import io
 import json
@@ -152,8 +153,6 @@ def test_order_of_partitions_does_not_matter(tmp_path: Path, whole: Packed) -> N
 
 
 def _some(output: Path, remainder: int) -> None:
-    import asyncio
-
     packed = laid_out(output, PICTURES, **SETTINGS)
     packed.pack.setup(workers=2)
 
@@ -416,6 +415,23 @@ def test_scores_and_user_columns_travel(tmp_path: Path) -> None:
     counted = {row["uid"]: row["captions"][0] for row in index}
     assert counted[make_uid("default", "0")] == {"kind": "dense", "words": 3, "tokens": 5}
     assert counted[make_uid("default", "1")] == {"kind": "dense", "words": 2, "tokens": None}
+
+
+def test_a_run_that_is_stopped_stops_within_a_shard(tmp_path: Path, whole: Packed) -> None:
+    packed = laid_out(tmp_path, PICTURES, **SETTINGS)
+    packed.pack.setup(workers=1)
+
+    async def stopped() -> None:
+        working = asyncio.ensure_future(anext(packed.pack.work(packed.pack.unfinished()[0])))
+        await asyncio.sleep(0)
+        working.cancel()
+        await working
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(stopped())
+    assert list((packed.folder / "shards").iterdir()) == []
+    finish(packed.pack)
+    same(packed, whole)
 
 
 def test_temporary_files_do_not_stay(whole: Packed) -> None:
