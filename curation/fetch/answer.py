@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urljoin, urlsplit
 
-from curation.row import Reason, Verdict
+from curation.row import Reason, Verdict, normalise_url
 
 REDIRECTS = frozenset([301, 302, 303, 307, 308])
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The answer sends us on."""
+
+    url: str
+    """Absolute and normalised."""
+
 
 RETRY_AFTER_CAP_S = 60.0
 """The longest that a host may make its rows wait; a host that asks for more is asked again earlier."""
@@ -59,6 +70,20 @@ def find_opt_out(values: Iterable[str], directives: Collection[str], agent: str)
             if directive in directives and addressee in ("*", agent):
                 return directive
     return None
+
+
+def resolve_redirect(base: str, location: str) -> Redirect | Verdict:
+    """Where `location` (a header as aiohttp decodes it) leads from `base`."""
+    raw = location.encode("utf-8", "surrogateescape")
+    try:
+        target = urljoin(base, quote(raw, safe="!#$%&'()*+,/:;=?@[]~\\^`{|}\"<> "))
+        scheme = urlsplit(target).scheme.lower()
+    except ValueError as error:
+        return Verdict(Reason.BAD_REDIRECT, f"redirect to {location[:200]!r}: {error}")
+    if scheme not in ("http", "https"):
+        return Verdict(Reason.BLOCKED_SCHEME, f"redirect to {target[:200]}")
+    url = normalise_url(target)
+    return Verdict(Reason.BAD_REDIRECT, f"redirect to {target[:200]}") if url is None else Redirect(url)
 
 
 def agent_token(user_agent: str) -> str:

@@ -12,11 +12,12 @@ import re
 from functools import partial
 
 from curation.config import FetchSettings
+from curation.fetch.answer import Redirect
 from curation.fetch.batch import Batch
-from curation.fetch.fetched import Fetched
+from curation.fetch.fetched import Fetched, storable
 from curation.fetch.held import Held
 from curation.fetch.hosts import Hosts, backoff_s, host_of
-from curation.fetch.http import Answer, Getter, Redirect
+from curation.fetch.http import Answer, Getter
 from curation.fetch.robots import Robots
 from curation.fetch.rules import FileRules, ImageWatch
 from curation.image.pool import DecoderPool
@@ -248,7 +249,7 @@ class Crawl:
         return row.checked.verdict
 
     def _finish(self, row: Fetched, verdict: Verdict) -> None:
-        row.verdict = verdict
+        row.verdict = Verdict(verdict.reason, storable(verdict.detail)) if verdict.detail else verdict
         self._pending_bytes += row.stored_bytes
         row.batch.finish(row)
         if self._pending_bytes >= PENDING_BYTES:

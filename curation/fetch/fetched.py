@@ -22,6 +22,11 @@ WRITES = tuple(f for f in FETCH_FIELDS if f.name not in ("tar", "offset", "lengt
 """What fetch finds out; the place in the image bank is known to the fragment writer alone."""
 
 
+def storable(text: str) -> str:
+    """`text` from the network, as a string column takes it: lone surrogates, which stand for raw bytes, replaced."""
+    return text[:500] if text.isascii() else text[:500].encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(slots=True, eq=False)
 class Traffic:
     """What requests brought."""
@@ -39,8 +44,8 @@ class Traffic:
     """What the last answer's Retry-After asked for."""
     hopeless: bool = False
     """The last fault is transient in principle, but trying again within this run is of no use."""
-    large: bool = False
-    """Holds one of the permits for large bodies."""
+    memory: int = 0
+    """Bytes taken from the budget for large bodies."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

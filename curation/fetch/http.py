@@ -8,12 +8,11 @@ the answer is cheaper to read than a new connection.
 from __future__ import annotations
 
 import asyncio
-import errno
+import resource
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,11 +20,12 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from curation.config import FetchSettings
-from curation.errors import RunError
-from curation.fetch.answer import REDIRECTS, judge_status, parse_retry_after
-from curation.fetch.fetched import Traffic
-from curation.fetch.guard import BlockedAddress, Guard, GuardedResolver, is_disguised
-from curation.row import Reason, Verdict, normalise_url
+from curation.fetch.answer import REDIRECTS, Redirect, judge_status, parse_retry_after, resolve_redirect
+from curation.fetch.budget import Budget
+from curation.fetch.faults import explain, no_such_host
+from curation.fetch.fetched import Traffic, storable
+from curation.fetch.guard import Guard, GuardedResolver, is_disguised
+from curation.row import Reason, Verdict
 
 DNS_TTL_S = 300
 DNS_NAMES = 10_000
@@ -37,12 +37,12 @@ DRAIN_S = 1.0
 LOOK_BYTES = 64_000
 """Up to this size each new piece of a body may be looked at; beyond it, only after it has grown by a quarter."""
 
-LARGE_BYTES = 4_000_000
-"""Bodies over this size must wait for one of a few permits, which bounds what hostile servers can make us hold."""
+LARGE_BYTES = 2_000_000
+"""Bodies over this size take their memory from a common budget, which bounds what hostile servers can make us hold."""
 LARGE_MEMORY = 1_000_000_000
-"""What all bodies that hold a permit may come to …"""
-MIN_PERMITS = 4
-"""… but so many may always go on, however large `max_bytes` is."""
+"""The budget, for each worker."""
+
+KEEPALIVE_S = 5.0
 
 
 class Watch(Protocol):
@@ -53,14 +53,6 @@ class Watch(Protocol):
 
     def prefix(self, data: bytes) -> Verdict | int | None:
         """Judge the first bytes of the body: a verdict, None if all is well, or how many bytes it takes to tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """The answer sends us on."""
-
-    url: str
-    """Absolute and normalised."""
 
 
 Answer = bytes | Redirect | Verdict
@@ -86,12 +78,16 @@ class Http:
 
     def __init__(self, settings: FetchSettings, guard: Guard) -> None:
         self._settings = settings
+        self._guard = guard
         self._resolver = GuardedResolver(guard)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._many = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,  # crawl.py holds the limits, so that nobody waits here on a row's deadline
                 resolver=self._resolver,
-                socket_factory=guard.open_socket,
+                socket_factory=self._open_socket,
+                keepalive_timeout=KEEPALIVE_S,
                 ttl_dns_cache=DNS_TTL_S,
                 dns_cache_max_size=DNS_NAMES,
             ),
@@ -103,7 +99,12 @@ class Http:
             max_line_size=16_384,
             max_field_size=32_768,
         )
-        self._large = asyncio.Semaphore(max(MIN_PERMITS, LARGE_MEMORY // max(settings.max_bytes, LARGE_BYTES)))
+        self._memory = Budget(LARGE_MEMORY)
+
+    def _open_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        opened = self._guard.open_socket(info)
+        self._sockets.add(opened)
+        return opened
 
     async def close(self) -> None:
         await self._session.close()
@@ -111,33 +112,35 @@ class Http:
 
     def let_go(self, traffic: Traffic) -> None:
         """The body that `get` gave for `traffic` is not held any more."""
-        if traffic.large:
-            traffic.large = False
-            self._large.release()
+        if traffic.memory:
+            self._memory.give_back(traffic.memory)
+            traffic.memory = 0
 
     async def get(
         self, url: str, traffic: Traffic, *, timeout_s: float, cap: int, watch: Watch | None = None
     ) -> Answer:
         """Ask for `url` (normalised), for at most `timeout_s` and `cap` bytes; books what happened in `traffic`.
 
-        Call `let_go` in the end: `traffic` may hold a permit for a large body.
+        Call `let_go` in the end: `traffic` may hold memory for a large body.
         """
         target = URL(url, encoded=True)
         if is_disguised(target.raw_host or ""):
             return Verdict(Reason.BLOCKED_ADDRESS, f"{target.raw_host} is an IP address in disguise")
+        # A list of a million hosts would fill the process with idle connections: then each is asked to close.
+        headers = {"Connection": "close"} if len(self._sockets) > self._many else None
         transfer = _Transfer()
         traffic.retry_after_s, traffic.hopeless = None, False
         try:
             async with (
                 asyncio.timeout(timeout_s) as deadline,
-                self._session.get(target, allow_redirects=False) as response,
+                self._session.get(target, headers=headers, allow_redirects=False) as response,
             ):
                 traffic.status = response.status
                 transfer.content = response.content
                 transfer.length = response.content_length
                 return await self._read(url, response, traffic, transfer, deadline, cap, watch)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:  # TimeoutError is an OSError
-            traffic.hopeless = _does_not_exist(error)
+            traffic.hopeless = no_such_host(error)
             return explain(error, transfer.progress(timeout_s))
         finally:
             traffic.bytes_received += transfer.received
@@ -159,7 +162,8 @@ class Http:
         if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
             await transfer.leave()
             return resolve_redirect(url, location)
-        traffic.content_type = headers.get("Content-Type")
+        content_type = headers.get("Content-Type")
+        traffic.content_type = None if content_type is None else storable(content_type)
         length = transfer.length
         stop = judge_status(response.status) or (watch.head(headers, length) if watch else None)
         if stop is None and length is not None and length > cap:
@@ -167,8 +171,6 @@ class Http:
         if stop is not None:
             await transfer.leave()
             return stop
-        if length is not None and length > LARGE_BYTES:
-            await self._permit(traffic, deadline)
 
         chunks: list[bytes] = []
         size = 0
@@ -188,21 +190,20 @@ class Http:
                     return _blame_encoding(judged, headers)
                 # Growing steps keep the cost linear, whatever a file claims to need.
                 look_at = None if judged is None else max(judged, size + 1 + (size >> 2 if size > LOOK_BYTES else 0))
-            if size > LARGE_BYTES and not traffic.large:
-                await self._permit(traffic, deadline)
+            if size > LARGE_BYTES and not traffic.memory:
+                await self._take_memory(cap if length is None else length, traffic, deadline)
         if not size:
             return Verdict(Reason.EMPTY_BODY, f"HTTP status {response.status} with no body")
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _permit(self, traffic: Traffic, deadline: asyncio.Timeout) -> None:
+    async def _take_memory(self, size: int, traffic: Traffic, deadline: asyncio.Timeout) -> None:
         """Wait until there is memory for a large body. The server is not to blame for the wait: the clock stops."""
         loop = asyncio.get_running_loop()
         until = deadline.when()
         assert until is not None
         began = loop.time()
         deadline.reschedule(None)
-        await self._large.acquire()
-        traffic.large = True
+        traffic.memory = await self._memory.take(size)
         deadline.reschedule(until + loop.time() - began)
 
 
@@ -243,60 +244,9 @@ class _Transfer:
         self.stopped = True
 
 
-def resolve_redirect(base: str, location: str) -> Redirect | Verdict:
-    """Where `location` (a header as aiohttp decodes it) leads from `base`."""
-    raw = location.encode("utf-8", "surrogateescape")
-    try:
-        target = urljoin(base, quote(raw, safe="!#$%&'()*+,/:;=?@[]~\\^`{|}\"<> "))
-        scheme = urlsplit(target).scheme.lower()
-    except ValueError as error:
-        return Verdict(Reason.BAD_REDIRECT, f"redirect to {location[:200]!r}: {error}")
-    if scheme not in ("http", "https"):
-        return Verdict(Reason.BLOCKED_SCHEME, f"redirect to {target[:200]}")
-    url = normalise_url(target)
-    return Verdict(Reason.BAD_REDIRECT, f"redirect to {target[:200]}") if url is None else Redirect(url)
-
-
 def _blame_encoding(verdict: Verdict, headers: Mapping[str, str]) -> Verdict:
     """What is no image because the server compressed it unasked is the server's fault; it is never inflated."""
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if verdict.reason is Reason.NOT_AN_IMAGE and encoding not in ("", "identity"):
         return Verdict(Reason.PROTOCOL_ERROR, f"Content-Encoding {encoding[:50]} though identity was asked for")
     return verdict
-
-
-def explain(error: Exception, progress: str) -> Verdict:
-    """The verdict for what aiohttp or a socket raised. Raises RunError where this machine is at fault."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-        raise RunError("too many open files: lower stages.fetch.run.concurrency or raise `ulimit -n`") from error
-    if isinstance(cause, BlockedAddress):
-        return Verdict(Reason.BLOCKED_ADDRESS, str(cause))
-    detail = " ".join(f"{type(error).__name__}: {error}".split())  # aiohttp quotes what it could not parse
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Verdict(Reason.TIMEOUT, "no connection within connect_timeout_s")
-        case TimeoutError():
-            return Verdict(Reason.TIMEOUT, progress)
-        case aiohttp.ClientConnectorDNSError():
-            return Verdict(Reason.DNS_ERROR, str(cause))
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
-            return Verdict(Reason.TLS_ERROR, detail)
-        case aiohttp.ClientConnectorError():
-            return Verdict(Reason.CONNECT_ERROR, detail)
-        case aiohttp.ClientConnectionError():
-            return Verdict(Reason.CONNECTION_LOST, detail)
-        case aiohttp.ClientPayloadError():
-            return Verdict(Reason.CONNECTION_LOST, f"{progress}: {detail}")
-        case aiohttp.InvalidURL():
-            return Verdict(Reason.INVALID_URL, detail)
-        case aiohttp.ClientError() | HttpProcessingError():
-            return Verdict(Reason.PROTOCOL_ERROR, detail)
-        case _:
-            return Verdict(Reason.CONNECTION_LOST, detail)
-
-
-def _does_not_exist(error: Exception) -> bool:
-    """True where the name system says for certain that there is no such host."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorDNSError) else None
-    return isinstance(cause, socket.gaierror) and cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)

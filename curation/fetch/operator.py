@@ -20,6 +20,9 @@ from curation.fetch.http import Getter, Http
 from curation.image.pool import DecoderPool
 from curation.op import Cost, StreamOperator
 
+FILES = 8192
+"""Files that a worker may have open, where the system's hard limit allows it: connections stay open for a while."""
+
 
 class Fetch(StreamOperator):
     """One GET a row, stopped as soon as the header shows that the image will not do; then the image check.
@@ -46,7 +49,7 @@ class Fetch(StreamOperator):
     def setup(self) -> None:
         """Allow as many open files as this worker can need; the rest is made inside the event loop."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 2 * self._concurrency + 256
+        wanted = max(FILES, 4 * self._concurrency)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

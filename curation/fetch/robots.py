@@ -16,9 +16,9 @@ from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from curation.config import FetchSettings
-from curation.fetch.answer import agent_token
+from curation.fetch.answer import Redirect, agent_token
 from curation.fetch.fetched import Traffic
-from curation.fetch.http import Getter, Redirect
+from curation.fetch.http import Getter
 from curation.row import Reason, Verdict
 
 MAX_BYTES = 512_000

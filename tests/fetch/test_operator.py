@@ -263,10 +263,9 @@ def test_hostile_bodies_cost_no_more_memory_than_their_caps() -> None:
 
 
 def test_large_bodies_wait_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one permit they are read one after the other, and none is called slow for having waited its turn."""
+    """Without it they are read one after the other, and none is called slow for having waited its turn."""
     monkeypatch.setattr(curation.fetch.http, "LARGE_BYTES", 100_000)
     monkeypatch.setattr(curation.fetch.http, "LARGE_MEMORY", 1)
-    monkeypatch.setattr(curation.fetch.http, "MIN_PERMITS", 1)
     large = photo(1200, 1000, quality=100)
     size = len(large) // 5 + 1
     pieces = [large[start : start + size] for start in range(0, len(large), size)]
