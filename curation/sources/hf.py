@@ -1,0 +1,139 @@
+"""Lists that are Hugging Face datasets: a name on the hub or a local folder, streamed through `datasets`.
+
+Nothing of the dataset is executed: `datasets` no longer runs loading scripts, and none is asked for. Images inside a
+dataset are not read; a dataset that holds images and no addresses is refused, with the way out named.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from curation.config import SourceSettings
+from curation.errors import ConfigError, SourceError
+from curation.sources.columns import check_columns, columns_in, wanted_with_where
+from curation.sources.query import Query
+from curation.sources.scratch import Scratch
+
+BATCH_ROWS = 10_000
+
+
+def open_hf(settings: SourceSettings, setting: str, scratch: Scratch) -> HfList:
+    """The dataset. Raises ConfigError for a wrong setting, SourceError where the dataset cannot be reached or read."""
+    names = columns_in(settings.where, scratch, setting)
+    data = _load(settings, setting)
+    features = data.features
+    schema = features.arrow_schema if features is not None else _peek(data, settings)
+    there = list(schema.names)
+    images = [name for name, kind in (features or {}).items() if type(kind).__name__ == "Image"]
+    if settings.columns.url not in there and images:
+        raise ConfigError(
+            f"{setting}.columns.url",
+            f"no column {settings.columns.url!r}: this dataset holds the images themselves, in {images[0]!r}; "
+            "write them as WebDataset tars and use `kind: webdataset`",
+        )
+    check_columns(settings.columns, there, setting)
+    wanted = wanted_with_where(settings.columns, set(there) - set(images) if names is None else names, there)
+    return HfList(data.select_columns(wanted), pa.schema([schema.field(n) for n in wanted]), settings, setting, scratch)
+
+
+class HfList:
+    """The opened dataset, a `UrlList`."""
+
+    def __init__(self, data: Any, schema: pa.Schema, settings: SourceSettings, setting: str, scratch: Scratch) -> None:
+        self._data = data
+        self._schema = schema
+        self._settings = settings
+        self._scan = scratch.new_name("hf")
+        scratch.con.register(self._scan, schema.empty_table())
+        self._query = Query(scratch, self._scan, settings, setting)
+        self._scratch = scratch
+        self.keep = self._query.keep
+
+    def batches(self) -> Iterator[pa.Table]:
+        left = self._settings.limit
+        for batch in self._streamed():
+            self._query.cursor.register(self._scan, batch)
+            for rows in self._query.read():
+                if left is None:
+                    yield rows
+                    continue
+                yield rows.slice(0, left)
+                left -= min(left, rows.num_rows)
+                if left == 0:
+                    return
+
+    def _streamed(self) -> Iterator[pa.Table]:
+        batches = self._data.with_format("arrow").iter(batch_size=BATCH_ROWS)
+        while True:
+            try:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                rows = pa.table(batch).select(self._schema.names).cast(self._schema)
+            except _data_faults() as error:
+                raise _unreadable(self._settings, error) from error
+            yield rows
+
+
+def _load(settings: SourceSettings, setting: str) -> Any:
+    """A `datasets.IterableDataset`."""
+    import datasets
+
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    path = os.path.expanduser(settings.path)
+    try:
+        if os.path.exists(os.path.join(path, "state.json")) or os.path.exists(os.path.join(path, "dataset_dict.json")):
+            return _saved_to_disk(path, settings, setting)
+        return datasets.load_dataset(
+            path, name=settings.hf_config, split=settings.split, revision=settings.revision, streaming=True
+        )
+    except FileNotFoundError as error:  # among them datasets' own DatasetNotFoundError and EmptyDatasetError
+        raise ConfigError(f"{setting}.path", " ".join(str(error).split())) from None
+    except ConnectionError as error:
+        raise SourceError(f"source {settings.name}: {' '.join(str(error).split())}") from error
+    except (ValueError, RuntimeError) as error:
+        message = " ".join(str(error).split())
+        wrong = "split" if "split" in message.lower() else "hf_config" if "onfig" in message else "path"
+        raise ConfigError(f"{setting}.{wrong}", message) from None
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+
+
+def _saved_to_disk(path: str, settings: SourceSettings, setting: str) -> Any:
+    """A folder that `save_to_disk` wrote, which `load_dataset` refuses."""
+    import datasets
+
+    data = datasets.load_from_disk(path)
+    if isinstance(data, datasets.DatasetDict):
+        if settings.split not in data:
+            raise ConfigError(f"{setting}.split", f"no split {settings.split!r}; there are: {', '.join(data)}")
+        data = data[settings.split]
+    return data.to_iterable_dataset()
+
+
+def _peek(data: Any, settings: SourceSettings) -> pa.Schema:
+    """Column types of a dataset that does not know them before it is read: those of its first rows."""
+    try:
+        first = next(data.with_format("arrow").iter(batch_size=BATCH_ROWS), None)
+    except _data_faults() as error:
+        raise _unreadable(settings, error) from error
+    if first is None:
+        raise SourceError(f"source {settings.name} ({settings.path}): no rows")
+    return pa.table(first).schema
+
+
+def _data_faults() -> tuple[type[Exception], ...]:
+    """What `datasets` raises on damaged or changing files (its own errors descend from these or from DatasetsError)."""
+    from datasets.exceptions import DatasetsError
+
+    return (OSError, ValueError, KeyError, pa.ArrowException, DatasetsError)
+
+
+def _unreadable(settings: SourceSettings, error: Exception) -> SourceError:
+    return SourceError(f"source {settings.name} ({settings.path}) is not readable: {' '.join(str(error).split())}")

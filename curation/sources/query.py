@@ -1,0 +1,153 @@
+"""A list as one SELECT: the wanted columns under the corpus's names, filtered by `where`.
+
+Every reader ends in a `Query`, over whatever DuckDB can scan: Parquet files (where the condition is pushed down),
+text staged in `scratch`, or batches of a Hugging Face dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+import duckdb
+import pyarrow as pa
+
+from curation.config import SourceSettings
+from curation.errors import ConfigError, SourceError
+from curation.sources.columns import MAPPED, check_columns, mapped
+from curation.sources.scratch import BATCH_ROWS, Scratch, identifier, one_line
+
+RAW_FIELDS = (
+    pa.field("url", pa.string()),
+    pa.field("alt_text", pa.string()),
+    pa.field("license", pa.string()),
+    pa.field("expected_md5", pa.string()),
+    pa.field("expected_sha256", pa.string()),
+    pa.field("held_path", pa.string()),
+    pa.field("held_offset", pa.int64()),
+    pa.field("held_length", pa.int64()),
+    pa.field("sample", pa.string()),  # names a sample that has no URL: "SHARD/KEY"
+    pa.field("place", pa.string()),  # "FILE:LINE", for messages
+    pa.field("reason", pa.string()),  # curation.row.Reason, where reading the row failed
+    pa.field("detail", pa.string()),
+)
+"""What a reader says of each row, beside the columns that the user keeps."""
+
+OWN = "curate:"
+"""Prefix of the columns that readers add to a staged list; no list has such names."""
+
+
+class UrlList(Protocol):
+    """An opened source."""
+
+    keep: pa.Schema
+    """The kept columns, with the types that the list gives them."""
+
+    def batches(self) -> Iterator[pa.Table]:
+        """The list's rows in its own order: columns of `RAW_FIELDS` (missing ones are null) and of `keep`."""
+        ...
+
+
+class Query:
+    """One list. `scan` is a FROM item; `own` maps columns of `RAW_FIELDS` (or further ones) to SQL over it.
+
+    `explain_fault` is asked for the error to raise when reading fails in the middle: it can look for the file at fault.
+    """
+
+    def __init__(
+        self,
+        scratch: Scratch,
+        scan: str,
+        settings: SourceSettings,
+        setting: str,
+        *,
+        own: Mapping[str, str] | None = None,
+        explain_fault: Callable[[duckdb.Error], Exception] | None = None,
+    ) -> None:
+        self._own = dict(own or {})
+        self._settings = settings
+        self._setting = setting
+        self._explain_fault = explain_fault
+        self.cursor = scratch.con.cursor()
+        described = self._prepare(f"DESCRIBE SELECT * FROM {scan}").fetchall()
+        self.types: dict[str, str] = {
+            name: kind for name, kind, *_ in described if not name.startswith(OWN) and name not in self._own.values()
+        }
+        check_columns(settings.columns, self.types, setting)
+        plain = f"SELECT {', '.join(self._expressions())} FROM {scan}"
+        schema = self._prepare(f"{plain} LIMIT 0").to_arrow_table().schema
+        self.keep = pa.schema([pa.field(f.name, f.type) for f in schema if f.name in settings.columns.keep])
+        self.sql = plain + self._where()
+        if settings.where is not None:
+            self._prepare_where()
+
+    def _expressions(self) -> list[str]:
+        columns = self._settings.columns
+        parts = []
+        for name, column in mapped(columns).items():
+            parts.append(f"{self._as_text(column, f'{self._setting}.columns.{name}')} AS {MAPPED[name]}")
+        for column in columns.keep:
+            text = identifier(column)
+            parts.append(text if self.types[column] != "JSON" else f"json_extract_string({text}, '$') AS {text}")
+        return parts + [f"{expression} AS {name}" for name, expression in self._own.items()]
+
+    def _as_text(self, column: str, setting: str) -> str:
+        kind = self.types[column]
+        if kind == "VARCHAR":
+            return identifier(column)
+        if kind == "JSON":
+            return f"json_extract_string({identifier(column)}, '$')"
+        if kind == "BLOB":  # text that its writer did not mark as text; TRY: bytes that are no UTF-8 become null
+            return f"TRY(decode({identifier(column)}))"
+        if kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
+            raise ConfigError(setting, f"column {column!r} holds {kind}, not text")
+        return f"CAST({identifier(column)} AS VARCHAR)"
+
+    def _where(self) -> str:
+        where = self._settings.where
+        if where is None:
+            return ""
+        # rows that could not be read have no columns to decide over: they stay, to be accounted for
+        faults = f" OR {self._own['reason']} IS NOT NULL" if "reason" in self._own else ""
+        return f" WHERE ({where}\n){faults}"
+
+    def _prepare(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """Bind `sql`, as yet without `where`: what fails here is the list."""
+        try:
+            return self.cursor.sql(sql)
+        except duckdb.NotImplementedException as error:
+            setting = f"{self._setting}.columns.keep"
+            raise ConfigError(setting, f"a column's type cannot be carried: {one_line(error)}") from None
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+
+    def _prepare_where(self) -> None:
+        try:
+            self.cursor.sql(f"{self.sql} LIMIT 0").fetchall()
+        except duckdb.Error as error:
+            raise self._where_fault(error) from None
+
+    def _where_fault(self, error: duckdb.Error) -> ConfigError:
+        return ConfigError(f"{self._setting}.where", f"{one_line(error)} (given: {self._settings.where!r})")
+
+    def _fault(self, error: duckdb.Error) -> Exception:
+        if self._explain_fault is not None:
+            return self._explain_fault(error)
+        return SourceError(f"source {self._settings.name}: {one_line(error)}")
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Rows that pass `where`, at most `limit`, in the list's order. Raises SourceError or ConfigError."""
+        return self.read("" if self._settings.limit is None else f" LIMIT {self._settings.limit}")
+
+    def read(self, limit: str = "") -> Iterator[pa.Table]:
+        """What `scan` holds now, through the SELECT; `limit` is a LIMIT clause."""
+        try:
+            for batch in self.cursor.sql(self.sql + limit).to_arrow_reader(BATCH_ROWS):
+                yield pa.Table.from_batches([batch])
+        except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+            # only the user's condition computes with values; the rest of the statement copies them
+            raise (self._fault(error) if self._settings.where is None else self._where_fault(error)) from error
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        except OSError as error:  # DuckDB's Arrow reader raises errors of its scan as these
+            raise self._fault(duckdb.IOException(str(error))) from error

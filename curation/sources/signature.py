@@ -1,0 +1,80 @@
+"""What a source's input was: part of the source stage's identity, so that a changed list is read anew."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from curation.config import SourceSettings
+from curation.errors import SourceError
+from curation.sources.files import SourceFile, find_files
+
+WHOLE = 64 << 20
+"""Bytes up to which a file is hashed whole; of a larger one its two ends are."""
+END = 32 << 20
+_CHUNK = 1 << 20
+
+
+def signature(settings: SourceSettings, setting: str = "source") -> dict[str, Any]:
+    """The input of the source at `setting`, as JSON values.
+
+    Files: name, size and SHA-256 of each (of a file over 64 MiB, of its first and last 32 MiB and its time or ETag);
+    moving a list changes nothing, but moving images does, for rows say where they are. Hub datasets: what the config
+    says of them. Raises ConfigError at `setting`.path where nothing is there, SourceError where a file cannot be read.
+    """
+    if settings.kind == "hf":
+        path = os.path.expanduser(settings.path)
+        if not os.path.exists(path):
+            return {
+                "hub": settings.path,
+                "config": settings.hf_config,
+                "split": settings.split,
+                "revision": settings.revision,
+            }
+    files = find_files(settings.path, settings.kind, setting)
+    found: dict[str, Any] = {"files": [[f.name, f.size, _digest(f)] for f in files]}
+    if settings.kind in ("webdataset", "img2dataset"):
+        found["held_in"] = files[0].url.removesuffix(files[0].name)
+    if settings.kind == "img2dataset":
+        tars = [f.sibling(".tar") for f in files]
+        found["tars"] = [[t.name, *_tar_digest(t)] for t in tars]
+    return found
+
+
+def _tar_digest(tar: SourceFile) -> tuple[int, str]:
+    try:
+        info = tar.fs.info(tar.path)
+    except FileNotFoundError:
+        return 0, ""
+    file = SourceFile(tar.fs, tar.path, tar.name, int(info["size"]), info)
+    return file.size, _digest(file)
+
+
+def _digest(file: SourceFile) -> str:
+    """SHA-256, hex."""
+    digest = hashlib.sha256()
+    try:
+        with file.open() as stream:
+            if file.size <= WHOLE:
+                while chunk := stream.read(_CHUNK):
+                    digest.update(chunk)
+            else:
+                for start in (0, file.size - END):
+                    stream.seek(start)
+                    left = END
+                    while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
+                        digest.update(chunk)
+                        left -= len(chunk)
+                digest.update(_version(file).encode())
+    except OSError as error:
+        raise SourceError(f"{file.url}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def _version(file: SourceFile) -> str:
+    """What tells two versions of a large file apart without reading it."""
+    for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created"):
+        if file.info.get(key):
+            return f"{key}={file.info[key]}"
+    return ""

@@ -1,0 +1,191 @@
+"""Finds duplicate URLs, and orders rows so that one host's URLs stand far apart. All on disk, in bounded memory.
+
+The order: a host with n rows gets them at the places (k + u) / n of the unit interval, k = 0 … n-1, in the order of the
+rows' keyed hashes, with u the host's own hash. Hosts of more than 1/64 of the list keep these places; the rows of all
+others are strung evenly along the interval in the order of theirs, so that a heavy host finds one of them in each of
+its gaps, while there are as many. Rows that are dropped are strung along too, so that every part of the list has its
+share.
+
+Only names and hosts go through the database; the rows themselves wait in a file and are then dealt out by place into
+ever smaller files, until one fits in memory (distribution sort; Knuth, TAOCP 3, 5.2.5).
+
+`stage.build_source` adds rows as they are read, then takes them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.sources.scratch import Scratch, scratch_errors
+
+HEAVY = 64
+"""A host of more than 1/HEAVY of all live rows is spaced by itself. Fewer than HEAVY hosts can be."""
+SORT_ROWS = 50_000
+"""Rows that are sorted in memory."""
+MOST_PARTS = 256
+"""Files that are open at once."""
+DEAL_ROWS = 50_000
+"""Rows that are dealt out at once."""
+
+_NAMES = pa.schema(
+    [
+        pa.field("n", pa.int64()),  # place in the source's order
+        pa.field("hi", pa.uint64()),
+        pa.field("lo", pa.uint64()),
+        pa.field("host", pa.uint64()),
+        pa.field("key", pa.uint64()),
+        pa.field("valid", pa.bool_()),
+    ]
+)
+_PLACE, _TWICE = "curate:place", "curate:twice"
+
+
+class Spread:
+    """The rows of a stage: `add` all of them, then read them once, `in_order`."""
+
+    def __init__(self, scratch: Scratch, schema: pa.Schema) -> None:
+        """`schema`: the rows' columns, `reason` among them (null where nothing is wrong with the row itself)."""
+        self._scratch = scratch
+        self._schema = schema
+        self.rows = 0
+        """Rows added so far."""
+        self._live = 0
+        scratch.create("names", _NAMES)
+        self._unsorted = _Pile(scratch.folder / "rows.arrow", schema)
+
+    def add(self, rows: pa.Table, order: pa.Table) -> None:
+        """Append `rows` and what `naming.name_rows` says of them."""
+        n = pa.array(range(self.rows, self.rows + rows.num_rows), pa.int64())
+        self._scratch.insert("names", pa.table([n, *order.columns], schema=_NAMES))
+        self._unsorted.add(rows)
+        self.rows += rows.num_rows
+
+    def in_order(self) -> Iterator[tuple[pa.Table, pa.Array]]:
+        """(rows, which of them repeat an earlier row's uid), some at a time, in the final order."""
+        self._place()
+        self._scratch.run("SET memory_limit = '64MB'")  # sorting takes over: the database only hands out places
+        for table in self._sorted(self._with_places(), 0.0, 1.0, self.rows, "part"):
+            yield table.select(self._schema.names), table[_TWICE].combine_chunks()
+
+    def _place(self) -> None:
+        """Make the table `placed`: for each live row, in the source's order, its number and its place in [0, 1).
+
+        One sort or grouping a statement, its result on disk before the next: two at once do not fit in little memory.
+        """
+        run = self._scratch.run
+        run(
+            "CREATE TABLE live AS SELECT min(n) AS n, arg_min(host, n) AS host, key FROM names WHERE valid "
+            "GROUP BY hi, lo, key"
+        )
+        self._live = self._scratch.value("SELECT count(*) FROM live")
+        # sorted tables: their rowid is the row's rank
+        run("CREATE TABLE by_host AS SELECT n, host FROM live ORDER BY host, key, n")
+        run("CREATE TABLE hosts AS SELECT host, count(*) AS size, min(rowid) AS start FROM by_host GROUP BY host")
+        run(
+            f"""CREATE TABLE spots AS SELECT n, size * {HEAVY} > {self._live} AS heavy,
+            (by_host.rowid - start + host::DOUBLE / 18446744073709551616::DOUBLE) / size AS place
+            FROM by_host JOIN hosts USING (host)"""
+        )
+        run("CREATE TABLE others AS SELECT n FROM spots WHERE NOT heavy ORDER BY place, n")
+        others = max(self._scratch.value("SELECT count(*) FROM others"), 1)
+        run(
+            f"""CREATE TABLE placed AS SELECT n, place FROM (
+            SELECT n, place FROM spots WHERE heavy
+            UNION ALL SELECT n, (rowid + 0.5::DOUBLE) / {others} FROM others) ORDER BY n"""
+        )
+
+    def _with_places(self) -> Iterator[pa.Table]:
+        """The rows as they were added, with their places; dropped ones are strung along in the source's order."""
+        placed = _Cutter(self._scratch.read("SELECT n, place FROM placed"))
+        dropped, most_dropped = 0, max(self.rows - self._live, 1)
+        ahead = placed.next(0)
+        first = 0
+        for rows in self._unsorted.take():
+            end = first + rows.num_rows
+            # at most one live row a row: that many more placed rows are enough
+            ahead = pa.concat_tables([ahead, placed.next(max(rows.num_rows - ahead.num_rows, 0))])
+            cut = int(np.searchsorted(ahead["n"].to_numpy(), end))
+            live = np.zeros(rows.num_rows, bool)
+            live[ahead["n"].to_numpy()[:cut] - first] = True
+            place = np.empty(rows.num_rows)
+            place[live] = ahead["place"].to_numpy()[:cut]
+            place[~live] = (dropped + np.arange(rows.num_rows - cut) + 0.5) / most_dropped
+            dropped += rows.num_rows - cut
+            twice = pc.and_(pa.array(~live), pc.is_null(rows["reason"]))
+            yield rows.append_column(_PLACE, pa.array(place)).append_column(_TWICE, twice)
+            ahead, first = ahead.slice(cut), end
+
+    def _sorted(self, rows: Iterator[pa.Table], low: float, high: float, count: int, name: str) -> Iterator[pa.Table]:
+        """`count` rows whose places are in [low, high), by place; rows of one place in the order that they come in."""
+        if count <= SORT_ROWS:
+            table = pa.concat_tables(rows)
+            yield table.take(np.argsort(table[_PLACE].to_numpy(), kind="stable"))
+            return
+        parts = min(MOST_PARTS, -(-count // SORT_ROWS))
+        piles: list[_Pile] = []
+        step = (high - low) / parts
+        cutter = _Cutter(rows)
+        while (table := cutter.next(DEAL_ROWS)).num_rows:
+            part = np.clip((table[_PLACE].to_numpy() - low) / step, 0, parts - 1).astype(np.int64)
+            order = np.argsort(part, kind="stable")
+            bounds = np.searchsorted(part[order], np.arange(parts + 1))
+            table = table.take(order).combine_chunks()
+            for i in range(parts):
+                if i == len(piles):
+                    piles.append(_Pile(self._scratch.folder / f"{name}-{i}.arrow", table.schema))
+                piles[i].add(table.slice(bounds[i], bounds[i + 1] - bounds[i]))
+        for i, pile in enumerate(piles):
+            yield from self._sorted(pile.take(), low + i * step, low + (i + 1) * step, pile.rows, f"{name}-{i}")
+
+
+class _Pile:
+    """Tables in a file: added one by one, then taken once in the same order."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._path = path
+        self.rows = 0
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with scratch_errors():
+            self._file = pa.OSFile(str(path), "wb")
+            self._writer = pa.ipc.new_stream(self._file, schema, options=options)
+
+    def add(self, table: pa.Table) -> None:
+        self.rows += table.num_rows
+        with scratch_errors():
+            self._writer.write_table(table)
+
+    def take(self) -> Iterator[pa.Table]:
+        """The tables; then the file is gone."""
+        with scratch_errors():
+            self._writer.close()
+            self._file.close()
+            with pa.OSFile(str(self._path), "rb") as file, pa.ipc.open_stream(file) as reader:
+                empty = reader.schema.empty_table()
+                for batch in reader:
+                    yield pa.Table.from_batches([batch])
+            yield empty
+            self._path.unlink()
+
+
+class _Cutter:
+    """A stream of tables, cut anew into pieces of any length."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._rest: pa.Table | None = None
+
+    def next(self, rows: int) -> pa.Table:
+        """The next `rows` rows; fewer only at the end."""
+        waiting = [] if self._rest is None else [self._rest]
+        count = sum(t.num_rows for t in waiting)
+        while count < rows and (table := next(self._tables, None)) is not None:
+            waiting.append(table)
+            count += table.num_rows
+        whole = pa.concat_tables(waiting)
+        self._rest = whole.slice(rows)
+        return whole.slice(0, rows)
