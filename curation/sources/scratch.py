@@ -84,9 +84,11 @@ class Scratch:
             self.con.unregister("incoming")
 
     def read(self, sql: str) -> Iterator[pa.Table]:
-        """Stream a query on the scratch tables, at most `BATCH_ROWS` rows at a time."""
+        """Stream a query on the scratch tables, at most `BATCH_ROWS` rows at a time; at least one table, if empty."""
         with scratch_errors():
-            for batch in self.con.cursor().sql(sql).to_arrow_reader(BATCH_ROWS):
+            reader = self.con.cursor().sql(sql).to_arrow_reader(BATCH_ROWS)
+            yield reader.schema.empty_table()
+            for batch in reader:
                 yield pa.Table.from_batches([batch])
 
 

@@ -160,15 +160,14 @@ class _Pile:
             self._writer.write_table(table)
 
     def take(self) -> Iterator[pa.Table]:
-        """The tables; then the file is gone."""
+        """The tables, at least one, if empty; then the file is gone."""
         with scratch_errors():
             self._writer.close()
             self._file.close()
             with pa.OSFile(str(self._path), "rb") as file, pa.ipc.open_stream(file) as reader:
-                empty = reader.schema.empty_table()
+                yield reader.schema.empty_table()
                 for batch in reader:
                     yield pa.Table.from_batches([batch])
-            yield empty
             self._path.unlink()
 
 
@@ -176,13 +175,13 @@ class _Cutter:
     """A stream of tables, cut anew into pieces of any length."""
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
+        """`tables`: at least one."""
         self._tables = tables
-        self._rest: pa.Table | None = None
+        self._rest = next(tables)
 
     def next(self, rows: int) -> pa.Table:
         """The next `rows` rows; fewer only at the end."""
-        waiting = [] if self._rest is None else [self._rest]
-        count = sum(t.num_rows for t in waiting)
+        waiting, count = [self._rest], self._rest.num_rows
         while count < rows and (table := next(self._tables, None)) is not None:
             waiting.append(table)
             count += table.num_rows
