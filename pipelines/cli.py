@@ -185,7 +185,8 @@ def _main() -> int:
         err.print(f"[bold red]config error[/] {escape(str(error))}")
         return 2
     except CurationError as error:
-        logging.getLogger(__name__).exception("the run failed")
+        if _log_path:
+            logging.getLogger(__name__).exception("the run failed")
         err.print(f"[bold red]failed[/] {escape(str(error))}{_see_log()}")
         return 1
     except (KeyboardInterrupt, typer.Abort):

@@ -150,9 +150,11 @@ def run(
         for stage in stages:
             manifest = stage.manifest()
             cached = manifest is not None
+            if manifest is None and session is None:
+                session = make(engine, address)
             record.stage_starts(stage)
             if manifest is None:
-                session = session or make(engine, address)
+                assert session is not None
                 _run_stage(session, stage, watcher)
                 manifest = stage.manifest()
                 assert manifest is not None, f"stage {stage.name} left no manifest"

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 from collections.abc import AsyncIterator
@@ -42,6 +43,8 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, address: str | None = None) -> None:
+        if address is not None:
+            _check_reachable(address)
         own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -162,6 +165,17 @@ def _unpack(result: dict[str, Any]) -> None:
         raise ConfigError(result["path"], result["problem"])
     if "error" in result:
         raise RunError(result["error"])
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try for minutes. Raises ConfigError."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto", or something that Ray will explain
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError("--address", f"no Ray cluster at {address!r}: {error}") from None
 
 
 def _first_line(error: BaseException) -> str:

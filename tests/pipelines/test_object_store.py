@@ -1,0 +1,87 @@
+"""The whole journey onto an object store: a real S3-speaking server on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from curation.explain import explain
+from curation.fsck import fsck
+from curation.run_log import read_run
+from curation.storage import Folder
+from pipelines.curate import run
+from tests.conftest import OpenGallery
+from tests.journey import config, corpus_bytes, curate, outcomes, settings, stage_folder, write_config
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """URL of a bucket on a server of our own; this process and its children find it through the environment."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "secret-test"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment, "DEFAULT_REGION": "us-east-1"}.items():
+            patch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3").mkdir("corpora")
+        yield "s3://corpora"
+    server.stop()
+
+
+def shard_hashes(folder: Folder) -> dict[str, str]:
+    names = [f"shards/{name}" for name in folder.child("shards").sizes()] + ["index.parquet", "wids.json"]
+    return {name: hashlib.sha256(folder.read_bytes(name)).hexdigest() for name in names}
+
+
+def test_run_resume_and_check_on_an_object_store(bucket: str, gallery: OpenGallery, tmp_path: Path) -> None:
+    output = f"{bucket}/run"
+    listed = f"{bucket}/list.parquet"
+    Folder(bucket).write_bytes("list.parquet", gallery.listed.read_bytes())
+    path = write_config(tmp_path / "config.yaml", settings(listed, output))
+    process = curate("run", path, "--engine", "ray")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert f"corpus  {output}/pack-" in out
+    log = err.partition("log: ")[2]
+    assert "secret-test" not in out + err + log
+    assert fsck(Folder(output), deep=True) == []
+    assert Folder(output).exists("report.html")
+
+    # The same bytes as on a disk, but for what names the list.
+    run(config(gallery.listed, tmp_path / "disk"), engine="local")
+    remote, local = shard_hashes(stage_folder(output, "pack")), corpus_bytes(tmp_path / "disk")
+    assert {n: h for n, h in local.items() if n in remote} == remote
+
+    # A pack that lost its manifest and one shard's ledger goes on, and nothing is fetched.
+    pack = stage_folder(output, "pack")
+    lost = next(name for name in sorted(pack.sizes()) if name.startswith("p") and name.endswith("-end.parquet"))
+    pack.delete("manifest.json")
+    pack.delete(lost)
+    run(config(listed, output), engine="local")
+    assert {s["name"]: s["cached"] for s in read_run(Folder(output))["stages"]} == {
+        "source": True,
+        "fetch": True,
+        "select": True,
+        "layout": True,
+        "pack": False,
+    }
+    assert shard_hashes(pack) == remote
+    kept = next(url for url, (outcome, _) in outcomes(output, "pack").items() if outcome == "kept")
+    assert len(explain(Folder(output), kept)) == 5
+    assert json.loads(pack.read_bytes("wids.json"))["__kind__"] == "wids-shard-index-v1"
+
+
+def test_store_that_refuses_is_one_clear_line(bucket: str, gallery: OpenGallery, tmp_path: Path) -> None:
+    path = write_config(tmp_path / "config.yaml", settings(gallery.listed, "s3://no-such-bucket/run"))
+    process = curate("run", path, "--engine", "local")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert len(err.strip().splitlines()) == 1
+    assert "no-such-bucket" in err
