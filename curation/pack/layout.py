@@ -22,16 +22,14 @@ from curation.pack.buckets import targets
 from curation.pack.captions import caption_column
 from curation.pack.encode import use_one_thread
 from curation.pack.estimate import CALIBRATION_SAMPLES, calibrate
+from curation.pack.order import Order
 from curation.pack.sample import SampleMaker
 from curation.row import KEPT, PACK_FIELDS, Reason, Verdict, with_outcomes, without_outcomes
-from curation.sources.scratch import Scratch, literal
 from curation.stage import Solo, Stage, kept_rows
 from curation.storage import Folder
 
 SHARD_SAMPLES = 1000
-MEMORY = "1GB"
-"""Of DuckDB, which sorts the rows; what does not fit goes to a scratch folder."""
-DROPPED_ROWS = 50_000
+DROPPED_ROWS = 10_000
 """Rows of a fragment of rows that no shard gets."""
 _BUCKET, _SHARD = PACK_FIELDS
 _REASON = pa.field("reason", pa.string())
@@ -58,27 +56,23 @@ class Layout(Solo):
         return self.input_schema(PACK_FIELDS)
 
     def build(self) -> list[Fragment]:
-        """Judge the rows, sort them on disk, cut them. Raises ConfigError if the primary caption is not there."""
-        schema = self.schema
-        rows = without_outcomes(schema.empty_table()).drop_columns([_SHARD.name]).schema
+        """Judge the rows, put them in order, cut them. Raises ConfigError if the primary caption is not there."""
+        rows = without_outcomes(self.schema.empty_table()).drop_columns([_SHARD.name]).schema
         maker = SampleMaker(rows, self._settings)
-        stored = pa.schema([*(f.with_type(_storable(f.type)) for f in rows), _REASON])
-        with Scratch(MEMORY) as scratch:
-            scratch.create("rows", stored)
+        expected = self.input().counts.kept
+        with Order(rows, expected, self._seed) as live, Order(rows.append(_REASON), expected, self._seed) as dropped:
             for table in self._judged():
-                scratch.insert("rows", table.select(stored.names).cast(stored))
-            order = f"ORDER BY md5({literal(f'{self._seed}:')} || uid), uid"
-            live = scratch.read(f"SELECT * FROM rows WHERE reason IS NULL {order}")
+                is_live = pc.is_null(table[_REASON.name])
+                live.add(table.filter(is_live).select(rows.names))
+                dropped.add(table.filter(pc.invert(is_live)).select([*rows.names, _REASON.name]))
             fragments = []
-            for index, shard in enumerate(self._cut((table.drop_columns(["reason"]) for table in live), rows, maker)):
+            for index, shard in enumerate(self._cut(live.read(), maker)):
                 name = pa.array([f"{index:05d}"] * shard.num_rows, pa.string())
                 fragments.append(self._commit(index, shard.append_column(_SHARD, name), [KEPT] * shard.num_rows))
-            dropped = scratch.read(f"SELECT * FROM rows WHERE reason IS NOT NULL {order}")
-            for table in cut(dropped, lambda table: [1] * table.num_rows, DROPPED_ROWS):
-                verdicts = [
-                    self._verdict(row) for row in table.select(["reason", "width", "height", "bucket"]).to_pylist()
-                ]
-                fragments.append(self._commit(len(fragments), table.drop_columns(["reason"]), verdicts))
+            for table in cut(dropped.read(), lambda table: [1] * table.num_rows, DROPPED_ROWS):
+                told = table.select([_REASON.name, "width", "height", _BUCKET.name]).to_pylist()
+                verdicts = [self._verdict(row) for row in told]
+                fragments.append(self._commit(len(fragments), table.drop_columns([_REASON.name]), verdicts))
         return fragments
 
     def _judged(self) -> Iterator[pa.Table]:
@@ -106,7 +100,7 @@ class Layout(Solo):
             return Verdict(Reason.NO_CAPTION, f"no caption of kind {self._settings.primary}")
         return Verdict(Reason.SMALLER_THAN_BUCKET, f"{row['width']}x{row['height']} for {row['bucket']}")
 
-    def _cut(self, tables: Iterator[pa.Table], schema: pa.Schema, maker: SampleMaker) -> Iterator[pa.Table]:
+    def _cut(self, tables: Iterator[pa.Table], maker: SampleMaker) -> Iterator[pa.Table]:
         limit = self._settings.shard_bytes
         if limit is None:
             return cut(tables, lambda table: [1] * table.num_rows, self._settings.shard_samples or SHARD_SAMPLES)
@@ -116,7 +110,7 @@ class Layout(Solo):
         if not head:
             return iter(())
         use_one_thread()
-        sample = pa.concat_tables(head).slice(0, CALIBRATION_SAMPLES).cast(schema)
+        sample = pa.concat_tables(head).slice(0, CALIBRATION_SAMPLES)
         return cut(chain(head, tables), calibrate(sample, ImageBank(self._bank), maker).of, limit)
 
     def _commit(self, index: int, table: pa.Table, verdicts: list[Verdict]) -> Fragment:
@@ -139,14 +133,3 @@ def cut(tables: Iterable[pa.Table], weights: Weights, limit: int) -> Iterator[pa
         held.append(table.slice(start))
     if weight:
         yield pa.concat_tables(held)
-
-
-def _storable(kind: pa.DataType) -> pa.DataType:
-    """`kind` as DuckDB can hold it: it has no 16-bit floats. They are cast back when the fragment is written."""
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_storable(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(_storable(kind.value_type))
-    return kind
