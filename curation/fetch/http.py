@@ -11,6 +11,7 @@ import asyncio
 import resource
 import socket
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -82,24 +83,34 @@ class Http:
         self._resolver = GuardedResolver(guard)
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._many = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,  # crawl.py holds the limits, so that nobody waits here on a row's deadline
-                resolver=self._resolver,
-                socket_factory=self._open_socket,
-                keepalive_timeout=KEEPALIVE_S,
-                ttl_dns_cache=DNS_TTL_S,
-                dns_cache_max_size=DNS_NAMES,
-            ),
-            timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_s),
-            headers={"User-Agent": settings.user_agent, "Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"},
+        self._keeping = self._make_session(aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S, **self._connecting()))
+        self._closing = self._make_session(aiohttp.TCPConnector(force_close=True, **self._connecting()))
+        self._memory = Budget(LARGE_MEMORY)
+
+    def _connecting(self) -> dict[str, Any]:
+        return {
+            "limit": 0,  # crawl.py holds the limits, so that nobody waits here on a row's deadline
+            "resolver": self._resolver,
+            "socket_factory": self._open_socket,
+            "ttl_dns_cache": DNS_TTL_S,
+            "dns_cache_max_size": DNS_NAMES,
+        }
+
+    def _make_session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s),
+            headers={
+                "User-Agent": self._settings.user_agent,
+                "Accept": "image/*,*/*;q=0.8",
+                "Accept-Encoding": "identity",
+            },
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
             max_line_size=16_384,
             max_field_size=32_768,
         )
-        self._memory = Budget(LARGE_MEMORY)
 
     def _open_socket(self, info: tuple[Any, ...]) -> socket.socket:
         opened = self._guard.open_socket(info)
@@ -107,8 +118,9 @@ class Http:
         return opened
 
     async def close(self) -> None:
-        await self._session.close()
-        await self._resolver.close()
+        async with AsyncExitStack() as stack:  # the end of an event loop may cancel the first; the others still count
+            for part in (self._resolver, self._closing, self._keeping):
+                stack.push_async_callback(part.close)
 
     def let_go(self, traffic: Traffic) -> None:
         """The body that `get` gave for `traffic` is not held any more."""
@@ -126,14 +138,14 @@ class Http:
         target = URL(url, encoded=True)
         if is_disguised(target.raw_host or ""):
             return Verdict(Reason.BLOCKED_ADDRESS, f"{target.raw_host} is an IP address in disguise")
-        # A list of a million hosts would fill the process with idle connections: then each is asked to close.
-        headers = {"Connection": "close"} if len(self._sockets) > self._many else None
+        # Connections to many hosts stay idle for a while; before they use up all files, new ones are not kept.
+        session = self._closing if len(self._sockets) > self._many else self._keeping
         transfer = _Transfer()
         traffic.retry_after_s, traffic.hopeless = None, False
         try:
             async with (
                 asyncio.timeout(timeout_s) as deadline,
-                self._session.get(target, headers=headers, allow_redirects=False) as response,
+                session.get(target, allow_redirects=False) as response,
             ):
                 traffic.status = response.status
                 transfer.content = response.content

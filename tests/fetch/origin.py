@@ -43,6 +43,11 @@ def says(*answers: bytes) -> Handler:
     return handler
 
 
+def redirects_to(url: str, status: str = "302 Found") -> Handler:
+    """A handler that sends the client on."""
+    return says(answer(b"moved", status, Location=url))
+
+
 def says_and_closes(data: bytes) -> Handler:
     """A handler that sends `data`, as it stands, and closes the connection."""
 

@@ -222,3 +222,24 @@ def test_what_is_asked_for() -> None:
     assert request.headers["accept-encoding"] == "identity"
     assert "cookie" not in request.headers
     assert row["final_url"] == origin.url("/a%20b?q=1")
+
+
+def test_raw_bytes_in_headers_end_up_as_text() -> None:
+    raw = b"HTTP/1.1 200 OK\r\nContent-Type: image/\xff\xfe\r\nContent-Length: %d\r\n\r\n" % len(IMAGE)
+    with Origin(
+        {
+            "/kept": says(raw + IMAGE),
+            "/not found": says(b"HTTP/1.1 404 \xff\r\nContent-Length: 0\r\nContent-Type: \xc3\xa4\r\n\r\n"),
+            "/moved": says(b"HTTP/1.1 302 \xff\r\nLocation: x\xff://\xff\r\nContent-Length: 0\r\n\r\n"),
+            "/page": says(answer(b"<html>" * 100, Content_Encoding="\xff")),
+            "/garbage": says_and_closes(b"HTTP/1.1 200\xff\xfe\r\n\xff: \xff\r\n\r\n"),
+        }
+    ) as origin:
+        paths = ["/kept", "/not%20found", "/moved", "/page", "/garbage"]
+        origin.routes["/not%20found"] = origin.routes["/not found"]
+        rows = fetch([origin.url(path) for path in paths])
+    assert rows[0]["outcome"] == "kept"
+    assert rows[0]["content_type"] == "image/??"
+    assert [row["reason"] for row in rows[1:3]] == [Reason.HTTP_NOT_FOUND, Reason.HTTP_NOT_FOUND]
+    assert rows[3]["reason"] == Reason.PROTOCOL_ERROR
+    assert rows[4]["reason"] == Reason.PROTOCOL_ERROR

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,28 @@ def test_a_machine_without_file_descriptors_is_no_row_outcome() -> None:
     assert f"{RunError.__module__}.RunError: too many open files" in done.stderr
 
 
+def test_idle_connections_do_not_use_up_the_file_descriptors() -> None:
+    """600 hosts that keep connections open, and a process that may have 200 files."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
+        "from tests.fetch.harness import fetch\n"
+        "urls = [f'http://127.1.{n // 200}.{n % 200 + 1}:{sys.argv[1]}/x' for n in range(600)]\n"
+        "rows = fetch(urls, concurrency=20, allow_networks=('127.0.0.0/8',), min_side=1000)\n"
+        "print({row['reason'] for row in rows})\n"
+    )
+    with Origin({"/x": says(answer(IMAGE_BYTES))}, host="0.0.0.0") as origin:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(origin.port)],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            timeout=120,
+            check=False,
+        )
+    assert done.stdout.strip() == "{'too_small'}", done.stderr
+    assert origin.connections == 600
+
+
 def test_setup_asks_for_enough_file_descriptors() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -244,18 +267,19 @@ def test_finished_images_that_nobody_takes_stop_new_rows(monkeypatch: pytest.Mon
 
 def test_hostile_bodies_cost_no_more_memory_than_their_caps() -> None:
     """Endless bodies, and a gzip bomb of 300 MB in 300 kB, sixteen at a time."""
-    import gzip
-
-    bomb = gzip.compress(b"\0" * 300_000_000, 9)
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1_000_000)) for _ in range(300)) + packer.flush()
     endless = drips(b"HTTP/1.1 200 OK\r\n\r\n" + IMAGE_BYTES, b"\0" * 500_000, 0)
     routes = {f"/endless{n}": endless for n in range(8)}
     routes |= {f"/bomb{n}": says(answer(bomb, Content_Encoding="gzip")) for n in range(8)}
     with Origin(routes) as origin:
         urls = [origin.url(path) for path in routes]
         tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
         try:
             rows = fetch(urls, concurrency=16, per_host=16, max_bytes=2_000_000)
-            peak = tracemalloc.get_traced_memory()[1]
+            peak = tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()
     assert [row["reason"] for row in rows] == [Reason.TOO_MANY_BYTES] * 8 + [Reason.PROTOCOL_ERROR] * 8

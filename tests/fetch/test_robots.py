@@ -1,10 +1,15 @@
-"""robots.txt: RFC 9309's rules. How it is fetched is tested in test_crawl.py."""
+"""robots.txt: RFC 9309's rules. And how it is fetched and obeyed."""
 
 from __future__ import annotations
 
 import pytest
 
 from curation.fetch.robots import Rule, may_fetch, parse_robots
+from curation.row import Reason
+from tests.fetch.harness import fetch, fetch_one, photo
+from tests.fetch.origin import Origin, answer, redirects_to, says
+
+IMAGE = photo()
 
 RFC_9309_EXAMPLE = """
 User-Agent: *
@@ -101,3 +106,41 @@ def test_what_is_no_robots_txt_forbids_nothing(text: str) -> None:
 def test_a_hostile_pattern_costs_no_more_than_its_length() -> None:
     path = "/" + "a" * 8000
     assert not Rule("/" + "*a" * 9000 + "b", False).matches(path)  # a backtracking matcher would not come back
+
+
+ROBOTS = b"User-agent: *\nDisallow: /private\n"
+
+
+def test_robots_txt_is_asked_for_once_and_obeyed() -> None:
+    with Origin({path: says(answer(IMAGE)) for path in ("/a", "/b", "/private/c")}) as origin:
+        origin.routes["/robots.txt"] = says(answer(ROBOTS))
+        rows = fetch([origin.url(path) for path in ("/a", "/b", "/private/c")], robots_txt=True)
+    assert [row["reason"] for row in rows] == [None, None, Reason.ROBOTS_TXT]
+    assert origin.asked == {"/robots.txt": 1, "/a": 1, "/b": 1}
+
+
+def test_robots_txt_holds_for_redirects_too() -> None:
+    with Origin({"/a": redirects_to("/private/c"), "/private/c": says(answer(IMAGE))}) as origin:
+        origin.routes["/robots.txt"] = says(answer(ROBOTS))
+        assert fetch_one(origin.url("/a"), robots_txt=True)["reason"] == Reason.ROBOTS_TXT
+
+
+@pytest.mark.parametrize(
+    ("robots", "reason"),
+    [
+        (answer(b"", "404 Not Found"), None),
+        (answer(b"", "403 Forbidden"), None),
+        (answer(b""), None),
+        (answer(b"", "302 Found", Location="/robots.txt"), None),
+        (answer(b"", "302 Found", Location="/other.txt"), Reason.ROBOTS_TXT),
+        (answer(b"#" * 600_000), Reason.ROBOTS_TXT),
+        (answer(b"", "500 Oh"), Reason.HTTP_SERVER_ERROR),
+        (answer(b"", "302 Found", Location="http://10.0.0.1/robots.txt"), Reason.BLOCKED_ADDRESS),
+    ],
+)
+def test_what_a_site_without_a_plain_robots_txt_allows(robots: bytes, reason: Reason | None) -> None:
+    with Origin({"/robots.txt": says(robots), "/other.txt": says(answer(b"user-agent: *\ndisallow: /"))}) as origin:
+        origin.routes["/x"] = says(answer(IMAGE))
+        row = fetch_one(origin.url("/x"), robots_txt=True)
+    assert row["reason"] == reason, row["detail"]
+    assert origin.asked["/x"] == (reason is None)
