@@ -68,7 +68,7 @@ class Scored(Solo):
 
     def __init__(self, output: Folder, rows: int, fragment_rows: int) -> None:
         super().__init__(output, None, {"rows": rows, "fragment_rows": fragment_rows})
-        self._rows = rows
+        self.rows = rows
         self._fragment_rows = fragment_rows
 
     @property
@@ -76,12 +76,12 @@ class Scored(Solo):
         return outcome_schema(SOURCE_FIELDS, FETCH_FIELDS, [pa.field("aesthetic", pa.float32())])
 
     def build(self) -> list[Fragment]:
-        starts = range(0, self._rows, self._fragment_rows)
+        starts = range(0, self.rows, self._fragment_rows)
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(self._fragment, range(len(starts)), starts))
 
     def _fragment(self, partition: int, start: int) -> Fragment:
-        rows = min(self._fragment_rows, self._rows - start)
+        rows = min(self._fragment_rows, self.rows - start)
         with duckdb.connect(config={"threads": 1}) as connection:
             parameters = {"words": WORDS.split(), "start": start, "end": start + rows}
             table = connection.sql(ROWS, params=parameters).to_arrow_table()

@@ -194,7 +194,8 @@ class Folder:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         with self.writing(name) as path:
-            pq.write_table(table, path, compression="zstd")
+            # Most strings are unique, and zstd finds the others' repeats: dictionaries cost time and space here.
+            pq.write_table(table, path, compression="zstd", use_dictionary=False)
 
     def delete(self, name: str) -> None:
         with storage_errors(self.path(name)):

@@ -160,14 +160,12 @@ class Decision:
 
     def _blame(self, source: str) -> None:
         """Say which rule failed on the batch; nothing if it was none."""
-        for rule, query in (
-            (self._where, f"SELECT count(*) {source} {self._condition()}"),
-            (self._by, f"SELECT max({self._value()}) {source} {self._condition()}"),
-        ):
+        for rule, value in ((self._where, "NULL"), (self._by, self._value())):
             try:
-                self._run(query)
+                self._table(f"SELECT {value} {source} {self._condition()}")
             except duckdb.Error as error:
-                assert rule is not None
+                if rule is None:
+                    raise
                 raise ConfigError(rule.setting, f"{rule.sql!r} fails on the data: {one_line(error)}") from None
 
     def _drop_exact(self, reason: Reason) -> None:

@@ -40,7 +40,7 @@ def near_duplicates(hashes: Hashes, k: int) -> Indices:
     """For each of n hashes in rank order (uint64 `[n]`), who displaces it: int64 `[n]`, -1 for those that stay.
 
     Where several images that stay are within `k` bits, the first in rank order is named. Time grows a little faster
-    than n; memory is about 60 bytes a hash, and 100 MB for pairs.
+    than n; memory is about 100 bytes a hash, and 100 MB for pairs.
     """
     if not len(hashes):
         return np.empty(0, np.int64)

@@ -50,7 +50,7 @@ def test_equals_the_definition(shape: str, k: int, base: int, pairs: int, monkey
 
 @pytest.mark.parametrize("blocks", [0, 5, 6, 7, 9, 12])
 def test_every_number_of_blocks_finds_the_same(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "BASE", 16)
+    monkeypatch.setattr(near, "BASE", 64)
     monkeypatch.setattr(near, "_blocks", lambda left, right, k: blocks)
     hashes = clustered(np.random.default_rng(7), 300, 25, 7)
     assert near_duplicates(hashes, 4).tolist() == by_definition(hashes, 4)
