@@ -166,7 +166,9 @@ PACKED = pa.field(  # where a sample stands in its shard; null for rows that pac
     pa.struct(
         [
             pa.field("position", pa.int32()),  # among the samples of the shard
-            pa.field("offset", pa.int64()),  # the sample's tar records, headers and padding included: bytes in the shard
+            pa.field(
+                "offset", pa.int64()
+            ),  # the sample's tar records, headers and padding included: bytes in the shard
             pa.field("length", pa.int64()),
             pa.field("crc32c", pa.uint32()),
             *(
@@ -246,15 +248,17 @@ def normalise_url(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return None
-    if not parts.scheme or not host or _UNSAFE.search(host):
+    if not parts.scheme or not host:
         return None
     scheme = parts.scheme.lower()
-    host = host.rstrip(".")
     if not host.isascii():
         try:
             host = host.encode("idna").decode("ascii")
         except UnicodeError:
             return None
+    host = host.rstrip(".")
+    if not host or _UNSAFE.search(host):  # after IDNA, which turns wide spaces and full stops into plain ones
+        return None
     if ":" in host:
         host = f"[{host}]"
     if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):

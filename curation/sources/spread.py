@@ -4,7 +4,8 @@ The order: a host with n rows gets them at the places (k + u) / n of the unit in
 rows' keyed hashes, with u the host's own hash. Hosts of more than 1/64 of the list keep these places; the rows of all
 others are strung evenly along the interval in the order of theirs, so that a heavy host finds one of them in each of
 its gaps, while there are as many. Rows that are dropped are strung along too, so that every part of the list has its
-share.
+share. Where rows of one host still meet (many heavy hosts fall out of step), one of them changes places with a row
+nearby.
 
 Only names and hosts go through the database; the rows themselves wait in a file and are then dealt out by place into
 ever smaller files, until one fits in memory (distribution sort; Knuth, TAOCP 3, 5.2.5).
@@ -31,6 +32,8 @@ MOST_PARTS = 256
 """Files that are open at once."""
 DEAL_ROWS = 50_000
 """Rows that are dealt out at once."""
+SWAP_REACH = 20
+"""Rows over which two may change places."""
 
 _NAMES = pa.schema(
     [
@@ -42,7 +45,7 @@ _NAMES = pa.schema(
         pa.field("valid", pa.bool_()),
     ]
 )
-_PLACE, _TWICE = "curate:place", "curate:twice"
+_PLACE, _TWICE, _HOST = "curate:place", "curate:twice", "curate:host"
 
 
 class Spread:
@@ -56,13 +59,13 @@ class Spread:
         """Rows added so far."""
         self._live = 0
         scratch.create("names", _NAMES)
-        self._unsorted = _Pile(scratch.folder / "rows.arrow", schema)
+        self._unsorted = _Pile(scratch.folder / "rows.arrow", schema.append(pa.field(_HOST, pa.uint64())))
 
     def add(self, rows: pa.Table, order: pa.Table) -> None:
         """Append `rows` and what `naming.name_rows` says of them."""
         n = pa.array(range(self.rows, self.rows + rows.num_rows), pa.int64())
         self._scratch.insert("names", pa.table([n, *order.columns], schema=_NAMES))
-        self._unsorted.add(rows)
+        self._unsorted.add(rows.append_column(_HOST, order["host"]))
         self.rows += rows.num_rows
 
     def in_order(self) -> Iterator[tuple[pa.Table, pa.Array]]:
@@ -124,7 +127,11 @@ class Spread:
         """`count` rows whose places are in [low, high), by place; rows of one place in the order that they come in."""
         if count <= SORT_ROWS:
             table = pa.concat_tables(rows)
-            yield table.take(np.argsort(table[_PLACE].to_numpy(), kind="stable"))
+            order = np.argsort(table[_PLACE].to_numpy(), kind="stable")
+            hosts = table[_HOST].to_numpy()[order]
+            live = np.flatnonzero((pc.is_null(table["reason"]).to_numpy() & ~table[_TWICE].to_numpy())[order])
+            order[live] = order[live][keep_apart(hosts[live])]
+            yield table.take(order)
             return
         parts = min(MOST_PARTS, -(-count // SORT_ROWS))
         piles: list[_Pile] = []
@@ -141,6 +148,37 @@ class Spread:
                 piles[i].add(table.slice(bounds[i], bounds[i + 1] - bounds[i]))
         for i, pile in enumerate(piles):
             yield from self._sorted(pile.take(), low + i * step, low + (i + 1) * step, pile.rows, f"{name}-{i}")
+
+
+def keep_apart(hosts: np.ndarray) -> np.ndarray:
+    """An order of `hosts` (uint64) in which equal ones do not stand side by side, by single swaps of near rows.
+
+    Where one host has most of a neighbourhood, some of its rows stay side by side; where it has most of them all, they
+    are left as they are, for they are as even as they can be.
+    """
+    meetings = np.flatnonzero(hosts[1:] == hosts[:-1]) + 1
+    if len(meetings) > max(len(hosts) // 8, 64):
+        return np.arange(len(hosts))
+    known: list[int] = hosts.tolist()
+    order = np.arange(len(known))
+
+    def meets(i: int) -> bool:
+        return (i > 0 and known[i - 1] == known[i]) or (i + 1 < len(known) and known[i + 1] == known[i])
+
+    def part(i: int) -> bool:
+        for j in (j for step in range(1, SWAP_REACH) for j in (i + step, i - step)):
+            if 0 <= j < len(known) and known[j] != known[i]:
+                known[i], known[j] = known[j], known[i]
+                if not meets(i) and not meets(j):
+                    order[[i, j]] = order[[j, i]]
+                    return True
+                known[i], known[j] = known[j], known[i]
+        return False
+
+    for i in meetings.tolist():
+        if known[i] == known[i - 1] and not part(i):  # else an earlier swap has parted them
+            part(i - 1)
+    return order
 
 
 class _Pile:
