@@ -15,6 +15,7 @@ from curation.config import FetchSettings
 from curation.fetch.operator import Fetch
 from curation.op import StreamOperator
 from curation.row import SOURCE_FIELDS, make_uid
+from tests.fetch.origin import Origin
 
 SCHEMA = pa.schema([*SOURCE_FIELDS, pa.field("note", pa.int64())])
 
@@ -34,9 +35,25 @@ def table(rows: Sequence[str | dict[str, Any] | None]) -> pa.Table:
     return pa.Table.from_pylist(full, schema=SCHEMA)
 
 
-async def collect(operator: StreamOperator, rows: pa.Table) -> list[dict[str, Any]]:
+def operator(**changes: Any) -> Fetch:
+    """A `Fetch` of eight connections, four to one host, with `settings(**changes)`."""
+    made = Fetch(settings(**changes), concurrency=8, per_host=4, decoders=1)
+    made.setup()
+    return made
+
+
+async def settled(origin: Origin) -> int:
+    """How many requests the origin has had, once no more come."""
+    asked = -1
+    while asked != len(origin.requests):
+        asked = len(origin.requests)
+        await asyncio.sleep(0.3)
+    return asked
+
+
+async def collect(fetcher: StreamOperator, rows: pa.Table) -> list[dict[str, Any]]:
     """All rows that come out, in the order of the input; each came out exactly once."""
-    tables = [chunk async for chunk in operator.stream(rows)]
+    tables = [chunk async for chunk in fetcher.stream(rows)]
     done = [row for chunk in tables for row in chunk.to_pylist()]
     assert sorted(row["uid"] for row in done) == sorted(rows["uid"].to_pylist())
     return sorted(done, key=lambda row: row["note"])
@@ -46,12 +63,12 @@ def fetch(
     rows: Sequence[str | dict[str, Any] | None], *, concurrency: int = 16, per_host: int = 4, **changes: Any
 ) -> list[dict[str, Any]]:
     """Run `rows` through `Fetch` with `settings(**changes)`."""
-    operator = Fetch(settings(**changes), concurrency=concurrency, per_host=per_host, decoders=1)
-    operator.setup()
+    fetcher = Fetch(settings(**changes), concurrency=concurrency, per_host=per_host, decoders=1)
+    fetcher.setup()
     try:
-        return asyncio.run(collect(operator, table(rows)))
+        return asyncio.run(collect(fetcher, table(rows)))
     finally:
-        operator.close()
+        fetcher.close()
 
 
 def fetch_one(url: str | dict[str, Any], **changes: Any) -> dict[str, Any]:
