@@ -12,7 +12,7 @@ from typing import Any
 
 from curation.config import SourceColumns
 from curation.errors import ConfigError
-from curation.sources.scratch import Scratch
+from curation.sources.scratch import Scratch, literal
 
 MAPPED = {
     "url": "url",
@@ -68,9 +68,7 @@ def columns_in(where: str | None, scratch: Scratch, setting: str) -> set[str] | 
     if where is None:
         return set()
     statement = f"SELECT 1 FROM list WHERE ({where}\n)"
-    row = scratch.con.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchone()
-    assert row is not None
-    parsed = json.loads(row[0])
+    parsed = json.loads(scratch.value(f"SELECT json_serialize_sql({literal(statement)})"))
     if parsed["error"]:
         raise ConfigError(f"{setting}.where", f"{parsed['error_message']} (given: {where!r})")
     names: set[str] = set()

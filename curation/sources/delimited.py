@@ -20,7 +20,7 @@ from curation.sources.files import SourceFile, find_files
 from curation.sources.query import Query
 from curation.sources.scratch import Scratch
 from curation.sources.staged import Staged
-from curation.sources.text import LINE_LIMIT, SPOILT, read_lines
+from curation.sources.text import LINE_LIMIT, read_lines, spoilt
 
 Record = tuple[int, list[str] | str]
 """Line number at which a record starts, and its fields, or what is wrong with it."""
@@ -85,7 +85,7 @@ def _stage(
             staged.add_fault(place, fields)
         elif len(fields) != width and (len(fields) < width or any(fields[width:])):
             staged.add_fault(place, f"{len(fields)} fields, the header has {width}: {_excerpt(fields)}")
-        elif SPOILT in fields[url_index]:
+        elif spoilt(fields[url_index]):
             staged.add_fault(place, f"the URL holds bytes that are no UTF-8: {_excerpt(fields)}")
         else:
             staged.add(tuple([(fields[i] or None) if i is not None else None for i in index]), place)

@@ -48,15 +48,15 @@ class HfList:
         self._schema = schema
         self._settings = settings
         self._scan = scratch.new_name("hf")
-        scratch.con.register(self._scan, schema.empty_table())
-        self._query = Query(scratch, self._scan, settings, setting)
-        self._scratch = scratch
+        self._cursor = scratch.cursor()
+        self._cursor.register(self._scan, schema.empty_table())
+        self._query = Query(scratch, self._scan, settings, setting, cursor=self._cursor)
         self.keep = self._query.keep
 
     def batches(self) -> Iterator[pa.Table]:
         left = self._settings.limit
         for batch in self._streamed():
-            self._query.cursor.register(self._scan, batch)
+            self._cursor.register(self._scan, batch)
             for rows in self._query.read():
                 if left is None:
                     yield rows

@@ -19,13 +19,13 @@ from curation.errors import SourceError
 from curation.row import Reason
 from curation.sources.files import SourceFile, find_files
 from curation.sources.parquet import blame, scan_parquet
-from curation.sources.query import Query
-from curation.sources.scratch import Scratch
+from curation.sources.query import OWN, PLACE, SAMPLE, Query
+from curation.sources.scratch import Scratch, identifier
 from curation.sources.tar_index import Damage, Member, samples, scan
 from curation.sources.webdataset import open_tar
 
-_FILE = "curate:file"
-_OWN = {"file": f'"{_FILE}"', "key": "CAST(key AS VARCHAR)", "status": "CAST(status AS VARCHAR)"}
+_FILE, _KEY, _STATUS = OWN + "file", OWN + "key", OWN + "status"
+_OWN = {_FILE: identifier(_FILE), _KEY: "CAST(key AS VARCHAR)", _STATUS: "CAST(status AS VARCHAR)"}
 
 
 def open_img2dataset(settings: SourceSettings, setting: str, scratch: Scratch) -> Img2datasetOutput:
@@ -76,7 +76,7 @@ class Img2datasetOutput:
         shard = _Shard("", None, {}, "")
         for batch in self._query.batches():
             rows = []
-            for url, key, status in zip(*(batch[n].to_pylist() for n in ("file", "key", "status")), strict=True):
+            for url, key, status in zip(*(batch[n].to_pylist() for n in _OWN), strict=True):
                 if url != shard_url:
                     shard_url, shard = url, _open_shard(self._files[url])
                 rows.append(_row(shard, key or "", status == "success"))
@@ -91,8 +91,8 @@ _FIELDS = (
     pa.field("held_path", pa.string()),
     pa.field("held_offset", pa.int64()),
     pa.field("held_length", pa.int64()),
-    pa.field("sample", pa.string()),
-    pa.field("place", pa.string()),
+    pa.field(SAMPLE, pa.string()),
+    pa.field(PLACE, pa.string()),
     pa.field("reason", pa.string()),
     pa.field("detail", pa.string()),
 )

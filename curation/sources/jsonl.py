@@ -10,12 +10,12 @@ import json
 
 from curation.config import SourceSettings
 from curation.errors import ConfigError
-from curation.sources.columns import check_columns, columns_in, wanted_with_where
+from curation.sources.columns import check_columns, columns_in, wanted, wanted_with_where
 from curation.sources.files import SourceFile, find_files
 from curation.sources.query import Query
 from curation.sources.scratch import Scratch
 from curation.sources.staged import Staged
-from curation.sources.text import LINE_LIMIT, SPOILT, read_lines
+from curation.sources.text import LINE_LIMIT, read_lines, spoilt
 
 CHECK_ROWS = 10_000
 """Objects after which the URL's column must have turned up: a misspelt name should not cost reading the whole list."""
@@ -54,7 +54,7 @@ def json_columns(settings: SourceSettings, setting: str, scratch: Scratch) -> li
 
 def query_json(staged: Staged, keys: list[str], settings: SourceSettings, setting: str, scratch: Scratch) -> Query:
     """The staged objects as a list; `keys`: some that were seen, for messages."""
-    scan, seen = staged.finish_json()
+    scan, seen = staged.finish_json(wanted(settings.columns))
     if keys:
         check_columns(settings.columns, list(dict.fromkeys([*seen, *keys])), setting)
     return Query(scratch, scan, settings, setting, own=staged.own())
@@ -77,7 +77,7 @@ def _stage_line(
         staged.add_fault(place, f"no JSON object: {line[:160]!r}")
         return None
     url = record.get(url_column)
-    if isinstance(url, str) and SPOILT in url:
+    if isinstance(url, str) and spoilt(url):
         staged.add_fault(place, f"the URL holds bytes that are no UTF-8: {line[:160]!r}")
     else:
         staged.add(staged.json_values(record), place)

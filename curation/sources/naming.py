@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.row import Reason, normalise_url
+from curation.sources.query import PLACE, SAMPLE
 
 _NORMAL = re.compile(
     r"https?://([a-z0-9._-]*[a-z0-9_-])"  # lower case, no port, no closing dot
@@ -43,9 +44,9 @@ def name_rows(batch: pa.Table, source: str, seed: int) -> tuple[pa.Table, pa.Tab
     the image), `key` (uint64: a keyed hash of the uid) and `valid` (bool: no reason yet to drop the row).
     """
     urls = batch["url"].to_pylist()
-    samples = batch["sample"].to_pylist()
+    samples = batch[SAMPLE].to_pylist()
     held = batch["held_path"].to_pylist()
-    places = batch["place"].to_pylist()
+    places = batch[PLACE].to_pylist()
     reasons = batch["reason"].to_pylist()
     details = batch["detail"].to_pylist()
     names: list[str] = []

@@ -17,6 +17,10 @@ from curation.errors import ConfigError, SourceError
 from curation.sources.columns import MAPPED, check_columns, mapped
 from curation.sources.scratch import BATCH_ROWS, Scratch, identifier, one_line
 
+OWN = "curate:"
+"""Prefix of the columns that readers add to a list; no list has such names."""
+SAMPLE, PLACE = OWN + "sample", OWN + "place"
+
 RAW_FIELDS = (
     pa.field("url", pa.string()),
     pa.field("alt_text", pa.string()),
@@ -26,15 +30,12 @@ RAW_FIELDS = (
     pa.field("held_path", pa.string()),
     pa.field("held_offset", pa.int64()),
     pa.field("held_length", pa.int64()),
-    pa.field("sample", pa.string()),  # names a sample that has no URL: "SHARD/KEY"
-    pa.field("place", pa.string()),  # "FILE:LINE", for messages
+    pa.field(SAMPLE, pa.string()),  # names a sample that has no URL: "SHARD/KEY"
+    pa.field(PLACE, pa.string()),  # "FILE:LINE", for messages
     pa.field("reason", pa.string()),  # curation.row.Reason, where reading the row failed
     pa.field("detail", pa.string()),
 )
 """What a reader says of each row, beside the columns that the user keeps."""
-
-OWN = "curate:"
-"""Prefix of the columns that readers add to a staged list; no list has such names."""
 
 
 class UrlList(Protocol):
@@ -52,6 +53,7 @@ class Query:
     """One list. `scan` is a FROM item; `own` maps columns of `RAW_FIELDS` (or further ones) to SQL over it.
 
     `explain_fault` is asked for the error to raise when reading fails in the middle: it can look for the file at fault.
+    `cursor` is given where `scan` is known to one connection only.
     """
 
     def __init__(
@@ -63,23 +65,22 @@ class Query:
         *,
         own: Mapping[str, str] | None = None,
         explain_fault: Callable[[duckdb.Error], Exception] | None = None,
+        cursor: duckdb.DuckDBPyConnection | None = None,
     ) -> None:
         self._own = dict(own or {})
         self._settings = settings
         self._setting = setting
         self._explain_fault = explain_fault
-        self.cursor = scratch.con.cursor()
-        described = self._prepare(f"DESCRIBE SELECT * FROM {scan}").fetchall()
-        self.types: dict[str, str] = {
-            name: kind for name, kind, *_ in described if not name.startswith(OWN) and name not in self._own.values()
-        }
+        self._cursor = cursor or scratch.cursor()
+        described = {name: kind for name, kind, *_ in self._describe(scan)}
+        self.types = {n: kind for n, kind in described.items() if not n.startswith(OWN)}
         check_columns(settings.columns, self.types, setting)
-        plain = f"SELECT {', '.join(self._expressions())} FROM {scan}"
-        schema = self._prepare(f"{plain} LIMIT 0").to_arrow_table().schema
+        self._select = f"SELECT {', '.join(self._expressions())} FROM "
+        self.sql = f"{self._select}{scan}{self._where()}"
+        # an empty table of the list's types stands in for the list: checking the settings reads nothing of it again
+        nulls = [f"CAST(NULL AS {kind}) AS {identifier(name)}" for name, kind in described.items()]
+        schema = self._check(f"(SELECT {', '.join(nulls)} WHERE false)")
         self.keep = pa.schema([pa.field(f.name, f.type) for f in schema if f.name in settings.columns.keep])
-        self.sql = plain + self._where()
-        if settings.where is not None:
-            self._prepare_where()
 
     def _expressions(self) -> list[str]:
         columns = self._settings.columns
@@ -89,7 +90,7 @@ class Query:
         for column in columns.keep:
             text = identifier(column)
             parts.append(text if self.types[column] != "JSON" else f"json_extract_string({text}, '$') AS {text}")
-        return parts + [f"{expression} AS {name}" for name, expression in self._own.items()]
+        return parts + [f"{expression} AS {identifier(name)}" for name, expression in self._own.items()]
 
     def _as_text(self, column: str, setting: str) -> str:
         kind = self.types[column]
@@ -111,21 +112,24 @@ class Query:
         faults = f" OR {self._own['reason']} IS NOT NULL" if "reason" in self._own else ""
         return f" WHERE ({where}\n){faults}"
 
-    def _prepare(self, sql: str) -> duckdb.DuckDBPyRelation:
-        """Bind `sql`, as yet without `where`: what fails here is the list."""
+    def _describe(self, scan: str) -> list[tuple[str, ...]]:
         try:
-            return self.cursor.sql(sql)
-        except duckdb.NotImplementedException as error:
-            setting = f"{self._setting}.columns.keep"
-            raise ConfigError(setting, f"a column's type cannot be carried: {one_line(error)}") from None
+            return self._cursor.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
         except duckdb.Error as error:
             raise self._fault(error) from error
 
-    def _prepare_where(self) -> None:
+    def _check(self, empty: str) -> pa.Schema:
+        """Schema of the SELECT over `empty`. Raises ConfigError for types that cannot be carried, and for `where`."""
         try:
-            self.cursor.sql(f"{self.sql} LIMIT 0").fetchall()
+            schema = self._cursor.sql(self._select + empty).to_arrow_table().schema
+        except duckdb.Error as error:
+            setting = f"{self._setting}.columns.keep"
+            raise ConfigError(setting, f"a column's type cannot be carried: {one_line(error)}") from None
+        try:
+            self._cursor.sql(f"{self._select}{empty}{self._where()}").fetchall()
         except duckdb.Error as error:
             raise self._where_fault(error) from None
+        return schema
 
     def _where_fault(self, error: duckdb.Error) -> ConfigError:
         return ConfigError(f"{self._setting}.where", f"{one_line(error)} (given: {self._settings.where!r})")
@@ -142,7 +146,7 @@ class Query:
     def read(self, limit: str = "") -> Iterator[pa.Table]:
         """What `scan` holds now, through the SELECT; `limit` is a LIMIT clause."""
         try:
-            for batch in self.cursor.sql(self.sql + limit).to_arrow_reader(BATCH_ROWS):
+            for batch in self._cursor.sql(self.sql + limit).to_arrow_reader(BATCH_ROWS):
                 yield pa.Table.from_batches([batch])
         except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
             # only the user's condition computes with values; the rest of the statement copies them

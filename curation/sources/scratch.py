@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,30 @@ class Scratch:
                     "python_enable_replacements": False,  # a name in `where` never means a Python variable
                 },
             )
+            self.con.execute("SET parquet_metadata_cache = true")  # footers are read once, not at each step of opening
         except duckdb.Error as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise RunError(f"cannot open a scratch database in {self.folder}: {one_line(error)}") from error
         self._names = 0
+        self._exits = ExitStack()
 
     def __enter__(self) -> Scratch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._exits.close()
         self.con.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def at_exit(self, close: Callable[[], object]) -> None:
+        """Call `close` when the work ends, well or not: an open file would keep its space on the disk."""
+        self._exits.callback(close)
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the database."""
+        cursor = self.con.cursor()
+        self.at_exit(cursor.close)
+        return cursor
 
     def new_name(self, stem: str) -> str:
         """A table name that is not in use."""
@@ -65,9 +78,7 @@ class Scratch:
     def value(self, sql: str) -> Any:
         """The one value of a query on the scratch tables."""
         with scratch_errors():
-            row = self.con.execute(sql).fetchone()
-        assert row is not None
-        return row[0]
+            return self.con.execute(sql).fetchall()[0][0]  # fetched to the end: else the connection stays in use
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Append `rows` to `table`, columns by position."""
@@ -86,7 +97,7 @@ class Scratch:
     def read(self, sql: str) -> Iterator[pa.Table]:
         """Stream a query on the scratch tables, at most `BATCH_ROWS` rows at a time; at least one table, if empty."""
         with scratch_errors():
-            reader = self.con.cursor().sql(sql).to_arrow_reader(BATCH_ROWS)
+            reader = self.cursor().sql(sql).to_arrow_reader(BATCH_ROWS)
             yield reader.schema.empty_table()
             for batch in reader:
                 yield pa.Table.from_batches([batch])

@@ -16,7 +16,6 @@ ever smaller files, until one fits in memory (distribution sort; Knuth, TAOCP 3,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +58,7 @@ class Spread:
         """Rows added so far."""
         self._live = 0
         scratch.create("names", _NAMES)
-        self._unsorted = _Pile(scratch.folder / "rows.arrow", schema.append(pa.field(_HOST, pa.uint64())))
+        self._unsorted = _Pile(scratch, "rows", schema.append(pa.field(_HOST, pa.uint64())))
 
     def add(self, rows: pa.Table, order: pa.Table) -> None:
         """Append `rows` and what `naming.name_rows` says of them."""
@@ -144,7 +143,7 @@ class Spread:
             table = table.take(order).combine_chunks()
             for i in range(parts):
                 if i == len(piles):
-                    piles.append(_Pile(self._scratch.folder / f"{name}-{i}.arrow", table.schema))
+                    piles.append(_Pile(self._scratch, f"{name}-{i}", table.schema))
                 piles[i].add(table.slice(bounds[i], bounds[i + 1] - bounds[i]))
         for i, pile in enumerate(piles):
             yield from self._sorted(pile.take(), low + i * step, low + (i + 1) * step, pile.rows, f"{name}-{i}")
@@ -184,12 +183,13 @@ def keep_apart(hosts: np.ndarray) -> np.ndarray:
 class _Pile:
     """Tables in a file: added one by one, then taken once in the same order."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._path = path
+    def __init__(self, scratch: Scratch, name: str, schema: pa.Schema) -> None:
+        self._path = scratch.folder / f"{name}.arrow"
         self.rows = 0
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with scratch_errors():
-            self._file = pa.OSFile(str(path), "wb")
+            self._file = pa.OSFile(str(self._path), "wb")
+            scratch.at_exit(self._file.close)
             self._writer = pa.ipc.new_stream(self._file, schema, options=options)
 
     def add(self, table: pa.Table) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from curation.row import Reason
-from curation.sources.query import OWN, RAW_FIELDS
+from curation.sources.query import OWN, PLACE, RAW_FIELDS, SAMPLE
 from curation.sources.scratch import Scratch, identifier
+from curation.sources.text import HALVED
 
 FLUSH_ROWS = 50_000
-_HELD = ("held_path", "held_offset", "held_length", "sample")
-_NOTES = ("place", "reason", "detail")
+_HELD = ("held_path", "held_offset", "held_length", SAMPLE)
+_NOTES = (PLACE, "reason", "detail")
 _TYPES = {f.name: f.type for f in RAW_FIELDS}
 
 _INTEGER = r"[+-]?(0|[1-9][0-9]{0,18})"
@@ -35,7 +36,7 @@ class Staged:
         self._table = scratch.new_name("staged")
         self._schema = pa.schema(
             [pa.field(name, pa.string()) for name in self._columns]
-            + [pa.field(OWN + name, _TYPES[name]) for name in self._own]
+            + [pa.field(_staged(name), _TYPES[name]) for name in self._own]
         )
         self._rows: list[tuple[Any, ...]] = []
         self._seen: dict[str, set[type]] = {}
@@ -89,7 +90,7 @@ class Staged:
 
     def own(self) -> dict[str, str]:
         """`Query`'s `own` columns."""
-        return {name: identifier(OWN + name) for name in self._own}
+        return {name: identifier(_staged(name)) for name in self._own}
 
     def finish_text(self, typed: Sequence[str]) -> str:
         """FROM item: the columns `typed` with types told from all their values, the others as text.
@@ -97,21 +98,24 @@ class Staged:
         A column without any value has the type NULL, which agrees with any type that another source gives it.
         """
         self._flush()
-        return self._view({name: self._told_type(name) for name in self._columns if name in typed})
+        return self._view({n: self._told_type(n) if n in typed else "VARCHAR" for n in self._columns})
 
-    def finish_json(self) -> tuple[str, list[str]]:
-        """FROM item with the types that JSON gave, and the names that were in any object (null or not)."""
+    def finish_json(self, always: Sequence[str]) -> tuple[str, list[str]]:
+        """FROM item with the types that JSON gave, and the names that were in any object (null or not).
+
+        It has the columns `always`, and of the others those that were seen.
+        """
         self._flush()
-        return self._view({name: _json_type(self._seen.get(name, set())) for name in self._columns}), list(self._seen)
+        names = [name for name in self._columns if name in self._seen or name in always]
+        return self._view({name: _json_type(self._seen.get(name, set())) for name in names}), list(self._seen)
 
     def _view(self, types: dict[str, str]) -> str:
         parts = []
-        for name in self._columns:
-            kind = types.get(name, "VARCHAR")
+        for name, kind in types.items():
             quoted = identifier(name)
             parts.append(quoted if kind == "VARCHAR" else f"CAST({quoted} AS {kind}) AS {quoted}")
         view = self._scratch.new_name("list")
-        own = [identifier(OWN + name) for name in self._own]
+        own = [identifier(_staged(name)) for name in self._own]
         self._scratch.run(f"CREATE VIEW {view} AS SELECT {', '.join([*parts, *own])} FROM {self._table}")
         return view
 
@@ -129,6 +133,11 @@ class Staged:
         return "VARCHAR"
 
 
+def _staged(name: str) -> str:
+    """A reader's own column, under a name that no list has."""
+    return OWN + name.removeprefix(OWN)
+
+
 def _json_type(seen: set[type]) -> str:
     if not seen:
         return '"NULL"'
@@ -140,6 +149,5 @@ def _json_type(seen: set[type]) -> str:
 def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
     try:
         return pa.array(values, kind)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell: "\ud800"
-        clean = [v.encode("utf-8", "surrogatepass").decode("utf-8", "replace") if v else v for v in values]
-        return pa.array(clean, kind)
+    except UnicodeEncodeError:
+        return pa.array([HALVED.sub("\ufffd", v) if v else v for v in values], kind)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -15,8 +16,8 @@ from curation.sources.files import SourceFile
 
 LINE_LIMIT = 1 << 20
 """Bytes of the longest line that is taken for data. URLs end at 8 kB; a longer line is a file of another kind."""
-SPOILT = "\ufffd"
-"""Stands where bytes were no UTF-8; a URL that has it is not the URL that was meant."""
+HALVED = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: JSON can spell it, UTF-8 cannot."""
 
 
 def read_lines(file: SourceFile) -> Iterator[tuple[int, str | None]]:
@@ -44,6 +45,11 @@ def read_lines(file: SourceFile) -> Iterator[tuple[int, str | None]]:
             raise SourceError(f"{file.url}: the gzip stream breaks after line {number}: {error}") from error
         except OSError as error:
             raise SourceError(f"{file.url}: after line {number}: {error.strerror or error}") from error
+
+
+def spoilt(url: str) -> bool:
+    """True for a URL with bytes that were no UTF-8, or with half a character: it is not the URL that was meant."""
+    return not url.isascii() and ("\ufffd" in url or HALVED.search(url) is not None)
 
 
 def _decompressed(raw: io.RawIOBase) -> io.BufferedReader:

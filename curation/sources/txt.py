@@ -8,7 +8,7 @@ from curation.sources.files import find_files
 from curation.sources.query import Query
 from curation.sources.scratch import Scratch
 from curation.sources.staged import Staged
-from curation.sources.text import LINE_LIMIT, SPOILT, read_lines
+from curation.sources.text import LINE_LIMIT, read_lines, spoilt
 
 
 def open_txt(settings: SourceSettings, setting: str, scratch: Scratch) -> Query:
@@ -29,7 +29,7 @@ def open_txt(settings: SourceSettings, setting: str, scratch: Scratch) -> Query:
             limit -= 1
             if url is None:
                 staged.add_fault(place, f"longer than {LINE_LIMIT} bytes")
-            elif SPOILT in url:
+            elif spoilt(url):
                 staged.add_fault(place, f"the URL holds bytes that are no UTF-8: {url[:160]!r}")
             else:
                 staged.add((url,), place)

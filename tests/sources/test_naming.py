@@ -12,7 +12,7 @@ import pytest
 from curation.fragments import conform
 from curation.row import make_uid, normalise_url
 from curation.sources.naming import host_hashes, mix, name_rows, normal_form, uids
-from curation.sources.query import RAW_FIELDS
+from curation.sources.query import PLACE, RAW_FIELDS, SAMPLE
 from tests.shared import shared
 
 RAW = pa.schema(RAW_FIELDS)
@@ -157,12 +157,12 @@ def test_rows_are_named_by_url_then_by_sample() -> None:
     rows = pa.Table.from_pylist(
         [
             {"url": "HTTP://Example.com:80/a.jpg"},
-            {"url": "no url", "sample": "00000/17", "held_path": "/t/00000.tar"},
-            {"url": None, "sample": "00000/18", "held_path": "/t/00000.tar"},
-            {"url": "http://b/", "sample": "00000/19", "held_path": "/t/00000.tar"},
-            {"url": "no url", "place": "list.csv:7"},
+            {"url": "no url", SAMPLE: "00000/17", "held_path": "/t/00000.tar"},
+            {"url": None, SAMPLE: "00000/18", "held_path": "/t/00000.tar"},
+            {"url": "http://b/", SAMPLE: "00000/19", "held_path": "/t/00000.tar"},
+            {"url": "no url", PLACE: "list.csv:7"},
             {"url": None},
-            {"url": None, "reason": "invalid_url", "detail": "x:3: torn", "place": "x:3"},
+            {"url": None, "reason": "invalid_url", "detail": "x:3: torn", PLACE: "x:3"},
         ],
         schema=RAW,
     )
