@@ -4,7 +4,7 @@
 
 Both keep images of at least 1,024 pixels on the shorter side, scale the longer side to 1,024, encode JPEG at 95 and
 write WebDataset tars. Ours is the whole command: Ray's start and stop, every stage, the report. CPU counts every
-process that the command starts, Ray's daemons included. The floor is a bare loop in one process that decodes, resizes and
+process that the command starts, Ray's daemons too. The floor is a bare loop in one process that decodes, resizes and
 encodes the kept images from memory. The slow case answers after 100 ms, and 5 % of its hosts never do.
 """
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pyarrow as pa
 
-from curation.errors import CorruptionError, StorageError
+from curation.errors import CorruptionError
 from curation.storage import Folder
 
 
@@ -17,11 +17,12 @@ class ImageBank:
         self._folder = folder
 
     def read(self, tar: str, offset: int, length: int, sha256: str) -> bytes:
-        """Encoded bytes of one image. Raises CorruptionError if they are not those that were stored, or are gone."""
-        try:
-            data = self._folder.read_range(tar, offset, length)
-        except StorageError as error:
-            raise CorruptionError(str(error)) from error
+        """Encoded bytes of one image.
+
+        Raises CorruptionError if they are not those that were stored (a fault of that row), StorageError if the tar
+        cannot be read at all (the run stops: a store that is away for a moment damages no row).
+        """
+        data = self._folder.read_range(tar, offset, length)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CorruptionError(f"{self._folder.path(tar)}: bytes {offset}+{length} are not those that were stored")
         return data

@@ -123,7 +123,7 @@ def _check_images(folder: Folder, manifest: Manifest) -> Iterator[Finding]:
         for row in kept:
             try:
                 bank.read(row["tar"], row["offset"], row["length"], row["sha256"])
-            except CorruptionError as error:
+            except (CorruptionError, StorageError) as error:
                 yield Finding(folder.path(row["tar"]), f"image {row['uid']}: {error}", wrong=True)
 
 

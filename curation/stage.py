@@ -35,7 +35,7 @@ from curation.row import OUTCOME_FIELDS, Outcome, without_outcomes
 from curation.storage import Folder
 
 OUTCOME_NAMES = frozenset(f.name for f in OUTCOME_FIELDS)
-COMMIT_ROWS = 500
+COMMIT_ROWS = 1000
 COMMIT_BYTES = 256_000_000
 COMMIT_SECONDS = 60.0
 

@@ -20,6 +20,7 @@ from curation.config import Config
 from curation.errors import RunError
 from curation.fetch.stage import FetchStage
 from curation.fragments import Fragment, Manifest, committed
+from curation.pack.captions import check_primary
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
 from curation.report import write_report
@@ -100,6 +101,7 @@ def _check(config: Config, stages: list[Stage]) -> None:
                 for field in named.cls.writes:
                     schema = schema.append(field)
     check_rules(config.stages.select, schema)
+    check_primary(config.stages.pack, schema)
 
 
 @dataclass(frozen=True)
