@@ -22,6 +22,7 @@ SUFFIXES = {
     "tsv": (".tsv", ".tsv.gz"),
     "jsonl": (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"),
     "txt": (".txt", ".txt.gz"),
+    "hf": ("",),
     "webdataset": (".tar",),
     "img2dataset": (".parquet",),
 }

@@ -23,15 +23,13 @@ def signature(settings: SourceSettings, setting: str = "source") -> dict[str, An
     moving a list changes nothing, but moving images does, for rows say where they are. Hub datasets: what the config
     says of them. Raises ConfigError at `setting`.path where nothing is there, SourceError where a file cannot be read.
     """
-    if settings.kind == "hf":
-        path = os.path.expanduser(settings.path)
-        if not os.path.exists(path):
-            return {
-                "hub": settings.path,
-                "config": settings.hf_config,
-                "split": settings.split,
-                "revision": settings.revision,
-            }
+    if settings.kind == "hf" and _is_hub_name(settings.path):
+        return {
+            "hub": settings.path,
+            "config": settings.hf_config,
+            "split": settings.split,
+            "revision": settings.revision,
+        }
     files = find_files(settings.path, settings.kind, setting)
     found: dict[str, Any] = {"files": [[f.name, f.size, _digest(f)] for f in files]}
     if settings.kind in ("webdataset", "img2dataset"):
@@ -40,6 +38,11 @@ def signature(settings: SourceSettings, setting: str = "source") -> dict[str, An
         tars = [f.sibling(".tar") for f in files]
         found["tars"] = [[t.name, *_tar_digest(t)] for t in tars]
     return found
+
+
+def _is_hub_name(path: str) -> bool:
+    """True for "NAME" and "OWNER/NAME", where no folder of that name is here."""
+    return not path.startswith((".", "/", "~")) and path.count("/") <= 1 and not os.path.exists(path)
 
 
 def _tar_digest(tar: SourceFile) -> tuple[int, str]:

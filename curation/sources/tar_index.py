@@ -126,10 +126,10 @@ def _pax(data: bytes) -> dict[str, str]:
     """Records `LENGTH KEY=VALUE\\n`; what comes after a malformed one is ignored."""
     records = {}
     while match := re.match(rb"([0-9]{1,9}) ", data):
-        length = int(match[1])
+        length, end = int(match[1]), len(data)
         record, data = data[match.end() : length], data[length:]
         key, equals, value = record.partition(b"=")
-        if not equals or not value.endswith(b"\n"):
+        if length > end or not equals or not value.endswith(b"\n"):
             break
         records[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "backslashreplace")
     return records
