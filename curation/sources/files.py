@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import aiohttp
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
@@ -27,6 +28,10 @@ SUFFIXES = {
     "img2dataset": (".parquet",),
 }
 """Which files of a folder belong to a source of each kind. A glob, or a file named outright, may be called anything."""
+
+
+READ_ERRORS = (OSError, aiohttp.ClientError)
+"""What file systems raise when reading fails: object stores' clients raise OSErrors, fsspec's HTTP client its own."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class SourceFile:
         """A binary file. Raises SourceError."""
         try:
             return open(self.path, "rb") if self.local else self.fs.open(self.path, "rb")
-        except OSError as error:
-            raise SourceError(f"{self.url}: {error.strerror or error}") from error
+        except READ_ERRORS as error:
+            raise SourceError(f"{self.url}: {getattr(error, 'strerror', None) or error}") from error
 
     def sibling(self, suffix: str) -> SourceFile:
         """The file beside this one whose name differs in its last suffix; its size is unknown (0)."""
@@ -76,8 +81,8 @@ def find_files(path: str, kind: str, setting: str) -> list[SourceFile]:
         raise ConfigError(where, f"not found: {path}") from None
     except PermissionError as error:
         raise ConfigError(where, f"{path}: {error.strerror or error}") from None
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}") from error
+    except READ_ERRORS as error:
+        raise SourceError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not found and base == root:
         raise ConfigError(where, f"the folder {path} holds no file named *{' or *'.join(SUFFIXES[kind])}")
     if not found:

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.config import SourceSettings
 from curation.errors import SourceError
 from curation.row import Reason
-from curation.sources.files import SourceFile, find_files
-from curation.sources.parquet import blame, scan_parquet
+from curation.sources.files import READ_ERRORS, SourceFile, find_files
+from curation.sources.parquet import ParquetScan
 from curation.sources.query import OWN, PLACE, SAMPLE, Query
 from curation.sources.scratch import Scratch, identifier
 from curation.sources.tar_index import Damage, Member, samples, scan
@@ -31,25 +30,22 @@ _OWN = {_FILE: identifier(_FILE), _KEY: "CAST(key AS VARCHAR)", _STATUS: "CAST(s
 def open_img2dataset(settings: SourceSettings, setting: str, scratch: Scratch) -> Img2datasetOutput:
     """The folder. Raises ConfigError for a wrong setting, SourceError for files of another kind."""
     files = find_files(settings.path, settings.kind, setting)
-
-    def explain(error: duckdb.Error) -> Exception:
-        return blame(files, error)
-
     names = _columns(files)
     if not {"key", "status"} <= set(names):
         raise SourceError(f"{files[0].url} is not of img2dataset: it has no columns `key` and `status`")
     if settings.columns.alt_text is None and "caption" in names:
         columns = settings.columns.model_copy(update={"alt_text": "caption"})
         settings = settings.model_copy(update={"columns": columns})
-    scan_item = scan_parquet(files, scratch, f", filename = '{_FILE}'")
-    return Img2datasetOutput(files, Query(scratch, scan_item, settings, setting, own=_OWN, explain_fault=explain))
+    scan = ParquetScan.of(files, scratch)
+    item = scan.sql(f", filename = '{_FILE}'")
+    return Img2datasetOutput(scan, Query(scratch, item, settings, setting, own=_OWN, explain_fault=scan.blame))
 
 
 def _columns(files: list[SourceFile]) -> list[str]:
     try:
         with files[0].open() as file:
             return list(pq.read_schema(file).names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, *READ_ERRORS) as error:
         raise SourceError(f"{files[0].url} is not readable as Parquet: {' '.join(str(error).split())}") from error
 
 
@@ -66,8 +62,8 @@ class _Shard:
 class Img2datasetOutput:
     """The opened folder, a `UrlList`."""
 
-    def __init__(self, files: list[SourceFile], query: Query) -> None:
-        self._files = {file.url: file for file in files}
+    def __init__(self, parquets: ParquetScan, query: Query) -> None:
+        self._files = parquets.files
         self._query = query
         self.keep = query.keep
 

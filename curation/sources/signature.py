@@ -8,7 +8,7 @@ from typing import Any
 
 from curation.config import SourceSettings
 from curation.errors import SourceError
-from curation.sources.files import SourceFile, find_files
+from curation.sources.files import READ_ERRORS, SourceFile, find_files
 
 WHOLE = 64 << 20
 """Bytes up to which a file is hashed whole; of a larger one its two ends are."""
@@ -70,8 +70,8 @@ def _digest(file: SourceFile) -> str:
                         digest.update(chunk)
                         left -= len(chunk)
                 digest.update(_version(file).encode())
-    except OSError as error:
-        raise SourceError(f"{file.url}: {error.strerror or error}") from error
+    except READ_ERRORS as error:
+        raise SourceError(f"{file.url}: {error}") from error
     return digest.hexdigest()
 
 

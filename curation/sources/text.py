@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 from curation.errors import SourceError
-from curation.sources.files import SourceFile
+from curation.sources.files import READ_ERRORS, SourceFile
 
 LINE_LIMIT = 1 << 20
 """Bytes of the longest line that is taken for data. URLs end at 8 kB; a longer line is a file of another kind."""
@@ -43,8 +43,8 @@ def read_lines(file: SourceFile) -> Iterator[tuple[int, str | None]]:
                     yield number, line.decode("utf-8", "replace")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise SourceError(f"{file.url}: the gzip stream breaks after line {number}: {error}") from error
-        except OSError as error:
-            raise SourceError(f"{file.url}: after line {number}: {error.strerror or error}") from error
+        except READ_ERRORS as error:
+            raise SourceError(f"{file.url}: after line {number}: {error}") from error
 
 
 def spoilt(url: str) -> bool:
