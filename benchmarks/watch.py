@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_S = 0.2
+SAMPLE_S = 1.0
 GRACE_S = 20.0
 """Seconds that descendants may go on after the command itself has ended; then they are killed."""
 TICK = os.sysconf("SC_CLK_TCK")
