@@ -25,11 +25,11 @@ from curation.sources.scratch import Scratch, scratch_errors
 
 HEAVY = 64
 """A host of more than 1/HEAVY of all live rows is spaced by itself. Fewer than HEAVY hosts can be."""
-SORT_ROWS = 50_000
+SORT_ROWS = 20_000
 """Rows that are sorted in memory."""
-MOST_PARTS = 256
+MOST_PARTS = 64
 """Files that are open at once."""
-DEAL_ROWS = 50_000
+DEAL_ROWS = 20_000
 """Rows that are dealt out at once."""
 SWAP_REACH = 20
 """Rows over which two may change places."""
