@@ -8,6 +8,7 @@ the workers, not by a Datasink: a block that waits for its writer is work that a
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -122,6 +123,9 @@ class _Worker:
             stage.setup(workers)
         except CurationError as error:
             self._error = _pack(error)
+        # A Ray worker holds very many objects that stay: keep the collector from walking them again and again.
+        gc.collect()
+        gc.freeze()
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, list[str]]]:
         for text in batch["partition"]:
