@@ -112,7 +112,7 @@ class Usage:
     cpu: float
     """CPU seconds, user and system."""
     peak_memory: int
-    """Most bytes that the tree held at once (proportional set size, sampled five times a second)."""
+    """Most bytes that the tree held at once (proportional set size, sampled every two seconds)."""
     processes: tuple[Process, ...]
     returncode: int
     output: str

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SAMPLE_S = 1.0
+SAMPLE_S = 0.2
+MEMORY_EVERY = 10
+"""Shares of memory are read in every so many samples: adding them up costs the kernel CPU that is being measured."""
 GRACE_S = 20.0
 """Seconds that descendants may go on after the command itself has ended; then they are killed."""
 TICK = os.sysconf("SC_CLK_TCK")
@@ -49,15 +51,19 @@ class Watch:
         self.seen: dict[tuple[int, int], Seen] = {}
         self.waited_cpu = 0.0
         self.peak = 0
+        self.samples = 0
 
     def sample(self) -> None:
         """Look at all descendants once."""
+        with_memory = self.samples % MEMORY_EVERY == 0
+        self.samples += 1
         alive = _descendants(os.getpid())
         for key, cpu in alive.items():
             process = self.seen.setdefault(key, Seen(""))
             process.cpu = cpu
-            _look(key[0], process)
-        self.peak = max(self.peak, sum(self.seen[key].now for key in alive))
+            _look(key[0], process, with_memory)
+        if with_memory:
+            self.peak = max(self.peak, sum(self.seen[key].now for key in alive))
 
     def reap(self) -> dict[int, int]:
         """Collect children that have ended: exit statuses by process id."""
@@ -102,18 +108,19 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def _look(pid: int, process: Seen) -> None:
+def _look(pid: int, process: Seen, with_memory: bool) -> None:
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         status = Path(f"/proc/{pid}/status").read_text()
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text() if with_memory else None
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         process.now = 0
         return
     if not process.name or not command.startswith("ray::IDLE"):  # what a Ray worker was, not that it waits
         process.name = command[:200] or process.name
     process.rss = max(process.rss, _kilobytes(status, "VmHWM:"))
-    process.now = _kilobytes(rollup, "Pss:")
+    if rollup is not None:
+        process.now = _kilobytes(rollup, "Pss:")
 
 
 def _kilobytes(text: str, label: str) -> int:

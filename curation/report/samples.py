@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from curation.bank import ImageBank
-from curation.errors import CorruptionError
+from curation.errors import CorruptionError, StorageError
 from curation.report.facts import RejectedSamples, Sample, StageFacts
 from curation.report.shards import Shards
 from curation.report.tables import StageTable, Tables, quoted
@@ -132,7 +132,7 @@ class Sampler:
             return None
         try:
             return self._bank.read(*(row[name] for name in _PLACE))
-        except CorruptionError:
+        except (CorruptionError, StorageError):
             return None  # the tile says that there is no picture; `curate fsck --deep` says why
 
 

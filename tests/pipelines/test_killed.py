@@ -83,7 +83,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 def wait_for_end(pids: Iterable[int]) -> None:
     """Until none of these processes lives; they must not outlive their driver."""
-    deadline = time.monotonic() + 60
+    deadline, pids = time.monotonic() + 60, list(pids)
     while living := [pid for pid in pids if lives(pid)]:
         assert time.monotonic() < deadline, f"processes outlive their driver: {living}"
         time.sleep(0.1)

@@ -7,9 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from curation.explain import explain
 from curation.fsck import fsck
@@ -18,21 +16,13 @@ from curation.storage import Folder
 from pipelines.curate import run
 from tests.conftest import OpenGallery
 from tests.journey import config, corpus_bytes, curate, outcomes, settings, stage_folder, write_config
+from tests.s3 import SECRET, s3_bucket
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """URL of a bucket on a server of our own; this process and its children find it through the environment."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "secret-test"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**environment, "DEFAULT_REGION": "us-east-1"}.items():
-            patch.setenv(f"AWS_{name}", value)
-        fsspec.filesystem("s3").mkdir("corpora")
-        yield "s3://corpora"
-    server.stop()
+    with s3_bucket("corpora") as url:
+        yield url
 
 
 def shard_hashes(folder: Folder) -> dict[str, str]:
@@ -50,7 +40,7 @@ def test_run_resume_and_check_on_an_object_store(bucket: str, gallery: OpenGalle
     assert process.returncode == 0, err
     assert f"corpus  {output}/pack-" in out
     log = err.partition("log: ")[2]
-    assert "secret-test" not in out + err + log
+    assert SECRET not in out + err + log
     assert fsck(Folder(output), deep=True) == []
     assert Folder(output).exists("report.html")
 

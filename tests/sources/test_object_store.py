@@ -15,24 +15,15 @@ import pytest
 from curation.config import SourceSettings
 from curation.errors import ConfigError
 from curation.sources.signature import signature
+from tests.s3 import s3_bucket
 from tests.sources.built import build, by_url
-
-moto_server = pytest.importorskip("moto.server")
-pytest.importorskip("s3fs")
 
 URLS = [f"http://h{i}.example/{i}" for i in range(50)]
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    environment = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "secret-test"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**environment, "DEFAULT_REGION": "us-east-1"}.items():
-            patch.setenv(f"AWS_{name}", value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("lists")
+    with s3_bucket("lists") as url:
         fs = fsspec.filesystem("s3")
         for part in range(2):
             buffer = io.BytesIO()
@@ -41,8 +32,7 @@ def bucket() -> Iterator[str]:
             fs.pipe_file(f"lists/parts/{part}.parquet", buffer.getvalue())
         fs.pipe_file("lists/l.txt.gz", gzip.compress("\n".join(URLS).encode()))
         fs.pipe_file("lists/l.csv", "\n".join(["url,n", *(f"{u},{i}" for i, u in enumerate(URLS))]).encode())
-        yield "s3://lists"
-    server.stop()
+        yield url
 
 
 @pytest.mark.parametrize(
