@@ -25,7 +25,7 @@ def settings(listed: Path | str, output: Path | str, **stages: dict[str, Any]) -
         "fetch": {
             "min_side": 1024,
             "max_aspect": 2.0,
-            "timeout_s": 20,
+            "timeout_s": 60,
             "connect_timeout_s": 2,
             "retries": 1,
             "allow_networks": ["127.0.0.0/8"],
