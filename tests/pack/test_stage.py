@@ -9,7 +9,6 @@ import json
 import os
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -22,26 +21,7 @@ from curation.pack.stage import Pack, published
 from curation.row import make_uid
 from curation.storage import Folder
 from tests.pack.make_bank import Packed, finish, laid_out, pack, picture
-
-PICTURES = [picture(i, (150 + 11 * (i % 9), 140 + 13 * (i % 7)), ("jpg", "png", "webp")[i % 3]) for i in range(25)]
-SETTINGS: dict[str, Any] = {"resolution": 128, "shard_samples": 6}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """An uninterrupted run."""
-    return pack(tmp_path_factory.mktemp("whole"), PICTURES, **SETTINGS)
-
-
-def beside(packed: Packed) -> dict[str, bytes]:
-    """The files beside the shards, without what names the randomly named fragments of the bank."""
-    return {name: (packed.folder / name).read_bytes() for name in ("index.parquet", "wids.json", "croissant.json")}
-
-
-def same(one: Packed, other: Packed) -> None:
-    assert one.shards() == other.shards()
-    assert beside(one) == beside(other)
-    assert (one.folder / "manifest.json").read_bytes() == (other.folder / "manifest.json").read_bytes()
+from tests.pack.whole_run import PICTURES, SETTINGS, same
 
 
 def test_shards_and_rows(whole: Packed) -> None:

@@ -17,26 +17,7 @@ import pytest
 from curation.fragments import committed
 from curation.row import Reason, make_uid
 from tests.pack.make_bank import Packed, Picture, finish, laid_out, pack, picture
-
-PICTURES = [picture(i, (150 + 11 * (i % 9), 140 + 13 * (i % 7)), ("jpg", "png", "webp")[i % 3]) for i in range(25)]
-SETTINGS: dict[str, Any] = {"resolution": 128, "shard_samples": 6}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """An uninterrupted run."""
-    return pack(tmp_path_factory.mktemp("whole"), PICTURES, **SETTINGS)
-
-
-def beside(packed: Packed) -> dict[str, bytes]:
-    """The files beside the shards, without what names the randomly named fragments of the bank."""
-    return {name: (packed.folder / name).read_bytes() for name in ("index.parquet", "wids.json", "croissant.json")}
-
-
-def same(one: Packed, other: Packed) -> None:
-    assert one.shards() == other.shards()
-    assert beside(one) == beside(other)
-    assert (one.folder / "manifest.json").read_bytes() == (other.folder / "manifest.json").read_bytes()
+from tests.pack.whole_run import PICTURES, SETTINGS, same
 
 
 def test_order_of_partitions_does_not_matter(tmp_path: Path, whole: Packed) -> None:
@@ -76,7 +57,7 @@ import os, signal, sys
 from pathlib import Path
 from curation.storage import Folder
 from tests.pack.make_bank import finish, laid_out
-from tests.pack.test_stage import PICTURES, SETTINGS
+from tests.pack.whole_run import PICTURES, SETTINGS
 
 step, name = sys.argv[2:]
 commit = Folder.commit
