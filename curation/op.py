@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
 from curation.errors import ConfigError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Cost(StrEnum):
@@ -55,6 +58,18 @@ class BatchOperator(Operator):
         """
 
 
+class ImageOperator(Operator):
+    """Works on a batch with its pictures, which are decoded once for all operators of the stage."""
+
+    side: int
+    """Shorter side, in pixels, that it needs. Pictures come at least this large where the original is, never enlarged,
+    and scaled down in the decoder where it can: to the largest side that any operator of the stage asks for."""
+
+    @abstractmethod
+    def process(self, batch: pa.Table, images: Sequence[Image.Image]) -> pa.Table:
+        """As `BatchOperator.process`; `images` are RGB, one a row of `batch`."""
+
+
 class StreamOperator(Operator):
     """Works on many rows at once and hands them on in the order in which they finish."""
 
@@ -63,7 +78,7 @@ class StreamOperator(Operator):
         """Finished rows, a few at a time: columns of `rows`, of `writes`, outcomes, and `image` for kept rows."""
 
 
-def load_operator(path: str, setting: str) -> type[BatchOperator]:
+def load_operator(path: str, setting: str) -> type[BatchOperator | ImageOperator]:
     """The class that a user names by import path, `package.module:Class`. Raises ConfigError naming `setting`."""
     module_name, colon, class_name = path.partition(":")
     if not colon or not module_name or not class_name:
@@ -73,6 +88,6 @@ def load_operator(path: str, setting: str) -> type[BatchOperator]:
     except ImportError as error:
         raise ConfigError(setting, f"cannot import {module_name}: {error}") from None
     found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, BatchOperator)):
-        raise ConfigError(setting, f"{path} is not a curation.op.BatchOperator")
+    if not (isinstance(found, type) and issubclass(found, BatchOperator | ImageOperator)):
+        raise ConfigError(setting, f"{path} is neither a curation.op.BatchOperator nor an ImageOperator")
     return found

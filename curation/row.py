@@ -81,7 +81,18 @@ class Reason(StrEnum):
     DUPLICATE_BYTES = "duplicate_bytes"
     DUPLICATE_PIXELS = "duplicate_pixels"
     NEAR_DUPLICATE = "near_duplicate"
+    SEMANTIC_DUPLICATE = "semantic_duplicate"
     BELOW_TOP = "below_top"
+    # caption
+    CAPTION_REFUSAL = "caption_refusal"
+    CAPTION_EMPTY = "caption_empty"
+    CAPTION_REPETITION = "caption_repetition"
+    CAPTION_CUT_OFF = "caption_cut_off"
+    CAPTION_WRONG_SCRIPT = "caption_wrong_script"
+    CAPTION_TOO_SHORT = "caption_too_short"
+    CAPTION_TOO_LONG = "caption_too_long"
+    CAPTION_LOW_SIMILARITY = "caption_low_similarity"
+    CAPTION_BACKEND = "caption_backend", Outcome.FAILED, True
     # pack
     NO_CAPTION = "no_caption"
     SMALLER_THAN_BUCKET = "smaller_than_bucket"
@@ -154,6 +165,24 @@ FETCH_FIELDS = (
     pa.field("sha256", pa.string()),
 )
 
+CLIP_EMBEDDING = "clip_embedding"
+"""Column of score: fixed-size list of float16, of length 1. Stays in that stage's table (`STAYS`)."""
+
+SCORE_US = pa.field(  # score: wall microseconds that each operator spent on the row (its share of a batch)
+    "score_us", pa.list_(pa.struct([pa.field("op", pa.string()), pa.field("us", pa.int64())]))
+)
+
+STAYS = frozenset((CLIP_EMBEDDING, SCORE_US.name))
+"""Columns that select does not carry on: only what reads the score stage's own table needs them."""
+
+CAPTION_FIELDS = (  # beside caption_KIND, caption_KIND_model, caption_KIND_tokens (of the student's text encoder)
+    pa.field("alt_text_tokens", pa.int32()),
+    pa.field("captioning_tries", pa.int16()),  # 1, or 2 where a kind's first text failed its checks
+    pa.field("captioning_tokens", pa.int32()),  # written by the model, all kinds and tries
+    pa.field("captioning_us", pa.int64()),  # wall microseconds of the worker, the row's share
+    pa.field("captioning_fused", pa.bool_()),  # names of the original caption went into the dense one
+)
+
 PACK_FIELDS = (
     pa.field("bucket", pa.string()),  # "WIDTHxHEIGHT", pixels
     pa.field("shard", pa.string()),
@@ -195,7 +224,11 @@ PACKED = pa.field(  # where a sample stands in its shard; null for rows that pac
     ),
 )
 
-RESERVED = frozenset(f.name for f in (IMAGE, *OUTCOME_FIELDS, *SOURCE_FIELDS, *FETCH_FIELDS, *PACK_FIELDS, PACKED))
+RESERVED = STAYS | {
+    field.name
+    for fields in (SOURCE_FIELDS, FETCH_FIELDS, CAPTION_FIELDS, PACK_FIELDS, (IMAGE, *OUTCOME_FIELDS, PACKED))
+    for field in fields
+}
 
 
 def outcome_arrays(verdicts: Sequence[Verdict]) -> dict[str, pa.Array]:

@@ -197,6 +197,9 @@ class Pooled(Stage):
 class RowStage(Pooled):
     """A pooled stage that works row by row, or batch by batch, and commits as rows finish."""
 
+    commit_rows: int = COMMIT_ROWS
+    """Rows after which a worker commits: what a crash may lose."""
+
     @abstractmethod
     def finish_rows(self, rows: pa.Table) -> AsyncIterator[pa.Table]:
         """`rows` with their outcomes, a few at a time and in any order; `image` too where the stage stores pixels."""
@@ -209,7 +212,7 @@ class RowStage(Pooled):
         try:
             async for table in finished:
                 writer.add(table)
-                if writer.rows >= COMMIT_ROWS or writer.bytes >= COMMIT_BYTES or time.monotonic() >= deadline:
+                if writer.rows >= self.commit_rows or writer.bytes >= COMMIT_BYTES or time.monotonic() >= deadline:
                     yield writer.commit(end=False)
                     deadline = time.monotonic() + COMMIT_SECONDS
             yield writer.commit(end=True)

@@ -1,0 +1,87 @@
+"""Every setting of a curation run: typed, documented, frozen; unknown keys are refused with the nearest valid one.
+
+`load_config` reads a YAML file, applies `--set` overrides and returns a `Config`; `curation.fingerprint` turns parts
+of it into stage identities. Settings under a stage's `run:` change only its speed and never its identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from curation.config.base import BatchRun, Bytes, Settings
+from curation.config.caption import CaptionRun, CaptionSettings
+from curation.config.fetch import FetchRun, FetchSettings, ImageFormat
+from curation.config.pack import PackRun, PackSettings
+from curation.config.score import ClassifierSettings, ModelSettings, ScoreSettings
+from curation.config.select import DedupSettings, SelectSettings
+from curation.config.source import SourceColumns, SourceSettings
+
+__all__ = [
+    "BatchRun",
+    "Bytes",
+    "CaptionRun",
+    "CaptionSettings",
+    "ClassifierSettings",
+    "Config",
+    "DedupSettings",
+    "FetchRun",
+    "FetchSettings",
+    "ImageFormat",
+    "ModelSettings",
+    "PackRun",
+    "PackSettings",
+    "ScoreSettings",
+    "SelectSettings",
+    "Settings",
+    "SourceColumns",
+    "SourceSettings",
+    "Stages",
+]
+
+
+class Stages(Settings):
+    """The journey. A stage that is left out is skipped; `fetch` and `pack` always run."""
+
+    fetch: FetchSettings = FetchSettings()
+    """URL to image bank."""
+    score: ScoreSettings | None = None
+    """Adds columns."""
+    select: SelectSettings = SelectSettings()
+    """Decides."""
+    caption: CaptionSettings | None = None
+    """Writes captions."""
+    pack: PackSettings = PackSettings()
+    """Image bank to shards."""
+
+
+class Config(Settings):
+    """A curation run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Name of the corpus."""
+    output: str
+    """Folder or any fsspec URL; stages, shards and report go below it."""
+    seed: int = 0
+    """Decides the order of rows in the shards, and which rows the report shows."""
+    source: SourceSettings | tuple[SourceSettings, ...]
+    """One list, or several named ones merged into one table."""
+    stages: Stages = Stages()
+    """The stages' settings."""
+
+    @property
+    def sources(self) -> tuple[SourceSettings, ...]:
+        return self.source if isinstance(self.source, tuple) else (self.source,)
+
+    @field_validator("source")
+    @classmethod
+    def _names(cls, source: Any) -> Any:
+        if isinstance(source, tuple):
+            if not source:
+                raise ValueError("the list of sources is empty")
+            names = [s.name for s in source]
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"each source needs a name of its own; used twice: {', '.join(twice)}")
+        return source

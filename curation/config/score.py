@@ -1,0 +1,80 @@
+"""Settings of score: models and operators that add columns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from curation.config.base import BatchRun, Settings
+from curation.row import RESERVED
+
+MEASURED_BY_FETCH = ("sharpness", "phash")
+"""Operators that have nothing left to do: fetch measured these columns on its one decode."""
+
+
+class ModelSettings(Settings):
+    """A model in the format of `transformers`. A plain string means `{model: that}`."""
+
+    model: str
+    """Local folder, or name on the hub."""
+    revision: str | None = None
+    """Commit on the hub; name it, or the same config may mean another model tomorrow."""
+
+
+def _named(given: Any) -> Any:
+    return {"model": given} if isinstance(given, str) else given
+
+
+Model = Annotated[ModelSettings, BeforeValidator(_named)]
+
+
+class ClassifierSettings(ModelSettings):
+    """Any image classifier; its score is the probability of some of its labels."""
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    """Labels whose probabilities are summed into the score."""
+
+
+class ScoreSettings(Settings):
+    """Operators that add columns; they never drop a row. Each model runs once an image, on one decode for all."""
+
+    ops: tuple[str, ...] = Field(min_length=1)
+    """Run in this order: `clip`, `aesthetic`, names under `classifiers`, `sharpness` and `phash` (which fetch has
+    measured already), or operators of your own by import path, `package.module:Class`."""
+    clip: Model = ModelSettings(model="openai/clip-vit-large-patch14")
+    """CLIP: column `clip_similarity` to the original caption, and the embedding that `aesthetic` and `dedup.semantic`
+    use."""
+    aesthetic: str | None = None
+    """File of the aesthetic head over CLIP's embedding, in LAION's layout: `.pth` or `.safetensors`. Column
+    `aesthetic`, about 1 to 10."""
+    classifiers: dict[str, ClassifierSettings] = {}
+    """Classifiers by the name of the column that they write, a probability: `safety`, `watermark`, …"""
+    run: BatchRun = BatchRun()
+    """Speed only."""
+
+    @field_validator("classifiers")
+    @classmethod
+    def _names(cls, classifiers: dict[str, ClassifierSettings]) -> dict[str, ClassifierSettings]:
+        for name in classifiers:
+            if not name.isidentifier() or name in RESERVED or name in ("clip", "aesthetic", "clip_similarity"):
+                raise ValueError(f"{name!r} cannot be the name of a new column")
+        return classifiers
+
+    @model_validator(mode="after")
+    def _known(self) -> ScoreSettings:
+        known = ["clip", "aesthetic", *MEASURED_BY_FETCH, *self.classifiers]
+        for name in self.ops:
+            if ":" not in name and name not in known:
+                raise ValueError(
+                    f"no operator {name!r}: there is {', '.join(known)}; add it under `classifiers`, "
+                    "or name a class as package.module:Class"
+                )
+        if len(set(self.ops)) < len(self.ops):
+            raise ValueError("an operator is named twice in `ops`")
+        if "aesthetic" in self.ops:
+            if "clip" not in self.ops[: self.ops.index("aesthetic")]:
+                raise ValueError("`aesthetic` works on CLIP's embedding: put `clip` before it in `ops`")
+            if self.aesthetic is None:
+                raise ValueError("`aesthetic` in `ops` needs the file of its head under `aesthetic`")
+        return self

@@ -1,0 +1,133 @@
+"""Models in the format of `transformers`: is it there, may it be loaded, on what device.
+
+A model is a local folder or a name on the hub. It is loaded from safetensors alone, and never with code of its own.
+Score and caption ask `check_model` before any work starts, so that a missing folder is not found out after a night of
+fetching; workers then load with `load_options`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curation.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def is_local(model: str) -> bool:
+    """Whether `model` means a folder on this machine (there or not), not a name on the hub."""
+    return Path(model).expanduser().is_dir() or not _HUB_NAME.fullmatch(model)
+
+
+def check_model(setting: str, model: str, revision: str | None, *, online: bool, chat: bool = False) -> None:
+    """Refuse a model that cannot be loaded, before any work. Raises ConfigError naming `setting`.
+
+    A local folder is looked at whole: configuration, safetensors, no code of its own; with `chat`, a chat template. Of
+    a model on the hub only the configuration is asked for, and only if `online`.
+    """
+    if is_local(model):
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(setting, f"no folder {model}")
+        config = _read_config(setting, folder / "config.json", model)
+        _check_code(setting, config, model)
+        _check_weights(setting, folder)
+        if chat and not _has_chat_template(folder):
+            raise ConfigError(setting, f"{model} has no chat template (chat_template.jinja): is it a chat model?")
+    elif online:
+        _check_code(setting, _read_config(setting, _fetch_config(setting, model, revision), model), model)
+
+
+def _fetch_config(setting: str, model: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, "config.json", revision=revision))
+    except Exception as error:  # a dozen kinds, of several libraries: offline, gated, no such model, no such revision
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ConfigError(setting, f"{model} is neither a folder here nor to be had from the hub: {reason}") from None
+
+
+def _read_config(setting: str, path: Path, model: str) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(setting, f"{model} holds no config.json: it is no model of `transformers`") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(setting, f"config.json of {model} cannot be read: {error}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ConfigError(setting, f"config.json of {model} names no `model_type`")
+    return config
+
+
+def _check_code(setting: str, config: dict[str, Any], model: str) -> None:
+    """Refuse models that `transformers` knows only through Python files that come with them."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if config["model_type"] not in CONFIG_MAPPING_NAMES:
+        what = "needs code from its own folder, which is never run" if "auto_map" in config else "is not known here"
+        raise ConfigError(setting, f"{model} is of type {config['model_type']!r}, which {what}")
+
+
+def _check_weights(setting: str, folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        try:
+            wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ConfigError(setting, f"{index} cannot be read: {error}") from None
+        missing = sorted(wanted - {file.name for file in files})
+        if missing:
+            raise ConfigError(setting, f"{folder} lacks {', '.join(missing[:3])}, which its index names")
+    if not files:
+        only = " (pickles are never loaded)" if any(any(folder.glob(name)) for name in _PICKLES) else ""
+        raise ConfigError(setting, f"{folder} holds no safetensors{only}")
+    for file in files:
+        try:
+            with safe_open(file, framework="np"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(setting, f"{file} is damaged: {error}") from None
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    if (folder / "additional_chat_templates").is_dir():
+        return True
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        try:
+            if json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template"):
+                return True
+        except (OSError, ValueError, AttributeError):
+            continue  # not there, or not JSON: then it holds no template
+    return False
+
+
+def load_options(revision: str | None) -> dict[str, Any]:
+    """Keyword arguments of every `from_pretrained` of this project that loads weights."""
+    return {"revision": revision or "main", "use_safetensors": True, "trust_remote_code": False}
+
+
+def device_and_dtype(gpus: float) -> tuple[torch.device, torch.dtype]:
+    """Where a worker's model runs and in what: bf16 on a GPU that was asked for, fp32 on the CPU.
+
+    Raises ConfigError where GPUs were asked for and torch sees none.
+    """
+    import torch
+
+    if not gpus:
+        return torch.device("cpu"), torch.float32
+    if not torch.cuda.is_available():
+        raise ConfigError("run.gpus", f"{gpus:g} GPUs a worker were asked for, and torch sees none")
+    return torch.device("cuda"), torch.bfloat16
