@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.config.base import BatchRun, Settings
 from curation.config.score import Model
 
 Kind = Literal["dense", "medium", "short"]
+
+MAX_TOKENS: dict[Kind, int] = {"dense": 256, "medium": 96, "short": 40}
+WORDS: dict[Kind, tuple[int, int]] = {"dense": (20, 220), "medium": (8, 60), "short": (3, 25)}
 
 
 class CaptionRun(BatchRun):
@@ -41,8 +44,8 @@ class CaptionSettings(Settings):
     api_key_env: str = "OPENAI_API_KEY"
     """`openai` only: the environment variable that holds the key; none is sent where it is not set."""
     kinds: tuple[Kind, ...] = ("dense",)
-    """Kinds to write: columns `caption_dense`, `caption_medium`, `caption_short`. The original text is kept as `alt`."""
-    prompts: dict[Kind, str] = {}
+    """Kinds to write: columns `caption_dense`, `caption_medium`, `caption_short`; the original text stays, as `alt`."""
+    prompts: dict[Kind, str] = Field({})
     """Prompts in place of the built-in ones. A prompt that holds `{caption}` works on the dense caption alone."""
     shorten: Literal["text", "image"] = "text"
     """Where shorter kinds come from: the dense caption (the same model, text only), or the image again."""
@@ -50,10 +53,10 @@ class CaptionSettings(Settings):
     """Work proper names of the original caption, which no model can see in the image, into the dense caption."""
     max_side: int = Field(1024, ge=16)
     """Longer side, in pixels, of the image that the model gets; larger ones are scaled down."""
-    max_tokens: dict[Kind, int] = {"dense": 256, "medium": 96, "short": 40}
-    """Tokens that the model may write."""
-    words: dict[Kind, tuple[int, int]] = {"dense": (20, 220), "medium": (8, 60), "short": (3, 25)}
-    """Fewest and most words of a good caption."""
+    max_tokens: dict[Kind, int] = Field(MAX_TOKENS)
+    """Tokens that the model may write; kinds that are not named keep their defaults."""
+    words: dict[Kind, tuple[int, int]] = Field(WORDS)
+    """Fewest and most words of a good caption; kinds that are not named keep their defaults."""
     script: str | None = "latin"
     """Writing system, as Unicode names it, that most letters must belong to; null turns the check off."""
     min_similarity: float | None = Field(None, ge=-1, le=1)
@@ -79,7 +82,14 @@ class CaptionSettings(Settings):
             raise ValueError("`endpoint` goes with `backend: openai`, and must be given there")
         if "dense" not in self.kinds and (self.shorten == "text" or self.keep_names):
             raise ValueError("`shorten: text` and `keep_names` need `dense` among the kinds")
-        for kind in self.kinds:
-            if kind not in self.max_tokens or kind not in self.words:
-                raise ValueError(f"`max_tokens` and `words` must name {kind!r}")
+        for kind, (fewest, most) in self.words.items():
+            if not 0 < fewest <= most:
+                raise ValueError(f"`words.{kind}` must be [fewest, most], both over 0")
         return self
+
+    @field_validator("max_tokens", "words", mode="before")
+    @classmethod
+    def _over_defaults(cls, given: Any, info: ValidationInfo) -> Any:
+        """Fill in the kinds that are not named."""
+        defaults = MAX_TOKENS if info.field_name == "max_tokens" else WORDS
+        return {**defaults, **given} if isinstance(given, dict) else given

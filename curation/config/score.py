@@ -48,7 +48,7 @@ class ScoreSettings(Settings):
     aesthetic: str | None = None
     """File of the aesthetic head over CLIP's embedding, in LAION's layout: `.pth` or `.safetensors`. Column
     `aesthetic`, about 1 to 10."""
-    classifiers: dict[str, ClassifierSettings] = {}
+    classifiers: dict[str, ClassifierSettings] = Field({})
     """Classifiers by the name of the column that they write, a probability: `safety`, `watermark`, …"""
     run: BatchRun = BatchRun()
     """Speed only."""
