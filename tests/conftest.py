@@ -1,4 +1,4 @@
-"""A gallery that all tests share: a small web of rendered pictures with known faults, on this machine."""
+"""What all tests share: a small web of rendered pictures with known faults, on this machine; and tiny models."""
 
 from __future__ import annotations
 
@@ -23,3 +23,27 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenGallery]:
     with Gallery(120, seed=1, slow_s=0.3) as opened:
         listed = opened.write_list(tmp_path_factory.mktemp("gallery") / "list.parquet")
         yield OpenGallery(opened, listed)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP; treat as read-only."""
+    from tests.tiny_models import tiny_clip
+
+    return tiny_clip(tmp_path_factory.mktemp("models") / "clip")
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny image classifier with the labels `normal` and `nsfw`; treat as read-only."""
+    from tests.tiny_models import tiny_classifier
+
+    return tiny_classifier(tmp_path_factory.mktemp("models") / "classifier")
+
+
+@pytest.fixture(scope="session")
+def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny vision-language model with a chat template; treat as read-only."""
+    from tests.tiny_llava import tiny_llava
+
+    return tiny_llava(tmp_path_factory.mktemp("models") / "llava")
