@@ -20,23 +20,31 @@ _KEPT_SHARE = 0.6
 """Of the words of the caption, this share must still be there after the fusion."""
 
 _FUNCTION = frozenset(
-    "a an the of in on at by for from with to and or but is are was were be as it its his her their our your my this "
-    "that these those into over under near after before during between about up down out off not no i he she they we "
-    "you who which what when where how all".split()  # noqa: SIM905
+    words(
+        """
+        a an the of in on at by for from with to and or but is are was were be as it its his her their our your my this
+        that these those into over under near after before during between about up down out off not no i he she they we
+        you who which what when where how all
+        """
+    )
 )
-_INNER = frozenset("of the de da di du del della van von der den la le los las el al bin y".split())  # noqa: SIM905
+_INNER = frozenset(words("of the de da di du del della van von der den la le los las el al bin y"))
 """Small words that may stand within a name: "Statue of Liberty", "Leonardo da Vinci"."""
 _NEVER = frozenset(
     # cameras, sites, file formats, shop talk, calendar: capitalised, and not in the picture
-    "canon nikon sony fujifilm fuji leica olympus panasonic pentax hasselblad kodak gopro iphone eos dslr lumix "
-    "getty shutterstock istock adobe alamy pinterest etsy amazon ebay facebook instagram twitter flickr unsplash "
-    "pexels pixabay wikipedia wikimedia youtube google photoshop dreamstime depositphotos redbubble tumblr reddit blog "
-    "photo photos photography photograph image images picture pictures stock vector clipart illustration wallpaper "
-    "wallpapers background poster print prints canvas art free download downloads premium royalty license editorial "
-    "buy sale sold price shop store order online shipping review news video gallery page site website home copyright "
-    "hd uhd fhd qhd png jpg jpeg gif svg pdf eps psd tiff webp dpi rgb cmyk diy cgi xl xxl usd eur gbp vip faq "
-    "january february march april may june july august september october november december jan feb mar apr jun jul "
-    "aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday".split()  # noqa: SIM905
+    words(
+        """
+        canon nikon sony fujifilm fuji leica olympus panasonic pentax hasselblad kodak gopro iphone eos dslr lumix getty
+        shutterstock istock adobe alamy pinterest etsy amazon ebay facebook instagram twitter flickr unsplash pexels
+        pixabay wikipedia wikimedia youtube google photoshop dreamstime depositphotos redbubble tumblr reddit blog photo
+        photos photography photograph image images picture pictures stock vector clipart illustration wallpaper
+        wallpapers background poster print prints canvas art free download downloads premium royalty license editorial
+        buy sale sold price shop store order online shipping review news video gallery page site website home copyright
+        hd uhd fhd qhd png jpg jpeg gif svg pdf eps psd tiff webp dpi rgb cmyk diy cgi xl xxl usd eur gbp vip faq
+        january february march april may june july august september october november december jan feb mar apr jun jul
+        aug sep sept oct nov dec monday tuesday wednesday thursday friday saturday sunday
+        """
+    )
 )
 _JUNK = re.compile(
     r"https?://\S+|www\.\S+|\S+@\S+|[#@]\w+|<[^>]{0,200}>"
