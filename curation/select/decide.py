@@ -5,14 +5,15 @@ The order is fixed, and a row that a rule dropped takes no part in the later one
 1. `where`: dropped where the condition is false or null;
 2. exact duplicates (bytes or pixels);
 3. perceptual duplicates;
-4. `top` by `by`.
+4. semantic duplicates;
+5. `top` by `by`.
 
-Of duplicates the largest image stays: most pixels, then most bytes, then the lowest uid. Rules of another kind of
-duplicate (by embedding, say) take their place between 3 and 4: each fills `dropped` from the rows that are still
-alive. Nothing here depends on the order in which rows come.
+Of duplicates the largest image stays: most pixels, then most bytes, then the lowest uid. Of semantic duplicates the
+best stays: the highest by `prefer`, then the largest. Nothing here depends on the order in which rows come.
 
-`curation.select.stage` feeds rows in and writes out what is decided. Rows are held in DuckDB, which spills to disk;
-only perceptual duplicates take memory for each row that has a hash.
+`curation.select.stage` feeds rows in and writes out what is decided. Rows are held in DuckDB, which spills to disk, and
+embeddings in a file (`vectors`); only perceptual and semantic duplicates take memory for each row that has a hash or an
+embedding.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ import pyarrow as pa
 
 from curation.config import SelectSettings
 from curation.errors import ConfigError, StorageError
-from curation.row import Reason
+from curation.row import CLIP_EMBEDDING, Reason
 from curation.select.near import near_duplicates
-from curation.select.rules import EXACT, compile_rules, connect, one_line, quote, without_nan
+from curation.select.rules import EXACT, Rule, compile_rules, connect, one_line, quote, without_nan
+from curation.select.semantic import semantic_duplicates
+from curation.select.vectors import Vectors
 
 EXACT_REASONS = {"bytes": Reason.DUPLICATE_BYTES, "pixels": Reason.DUPLICATE_PIXELS}
 REASONS: tuple[Reason | None, ...] = (
@@ -39,6 +42,7 @@ REASONS: tuple[Reason | None, ...] = (
     Reason.DUPLICATE_BYTES,
     Reason.DUPLICATE_PIXELS,
     Reason.NEAR_DUPLICATE,
+    Reason.SEMANTIC_DUPLICATE,
     Reason.BELOW_TOP,
 )
 """What the codes of `Decided` mean; code 0 stays."""
@@ -66,18 +70,25 @@ class Decision:
 
     def __init__(self, settings: SelectSettings, schema: pa.Schema, scratch: str) -> None:
         self._settings = settings
-        self._where, self._by = compile_rules(settings, schema)
+        rules = compile_rules(settings, schema)
+        self._where, self._by = rules.where, rules.by
+        self._prefer = None if settings.dedup.semantic is None else rules.prefer
         self._own = {"uid": "uid", "width": "width", "height": "height", "bytes": "length"}
         if settings.dedup.exact != "none":
             self._own["key"] = EXACT[settings.dedup.exact]
         if settings.dedup.phash is not None:
             self._own["phash"] = "phash"
-        rules = [rule for rule in (self._where, self._by) if rule is not None]
-        self._used = [name for name in schema.names if any(name in rule.columns for rule in rules)]
+        read = {name for rule in (self._where, self._by, self._prefer) if rule is not None for name in rule.columns}
+        self._used = [name for name in schema.names if name in read]
         self._prefix = "own"
         while any(name.lower().startswith(self._prefix) for name in self._used):
             self._prefix += "_"
-        self.columns = [name for name in schema.names if name in {*self._own.values(), *self._used}]
+        self._vectors = None
+        needed = {*self._own.values(), *self._used}
+        if settings.dedup.semantic is not None:
+            self._vectors = Vectors(f"{scratch}/embeddings", schema.field(CLIP_EMBEDDING).type)
+            needed.add(CLIP_EMBEDDING)
+        self.columns = [name for name in schema.names if name in needed]
         """Columns that `add` wants to see."""
         self.rows = 0
         """Rows added so far."""
@@ -85,7 +96,7 @@ class Decision:
         self._db = connect(scratch)
         self._run(
             "CREATE TABLE live (nth BIGINT, uid UUID, pixels BIGINT, bytes BIGINT, key UHUGEINT, phash UBIGINT, "
-            f"value {self._by.type if self._by else 'TINYINT'})"
+            f"value {_type(self._by)}, preference {_type(self._prefer)})"
         )
         self._run("CREATE TABLE dropped (nth BIGINT, code UTINYINT, winner UUID)")
 
@@ -94,6 +105,8 @@ class Decision:
 
     def __exit__(self, *error: object) -> None:
         self._db.close()
+        if self._vectors is not None:
+            self._vectors.close()
 
     def add(self, rows: pa.Table) -> None:
         """Take the next rows (columns `self.columns`), in the order in which `outcomes` will be asked."""
@@ -105,13 +118,14 @@ class Decision:
         ours = [quote(name) for name in columns]
         used = rows.select(self._used)
         self._db.register("batch", pa.table({**columns, **dict(zip(self._used, used.columns, strict=True))}))
-        self.rows += rows.num_rows
+        start, self.rows = self.rows, self.rows + rows.num_rows
         source = f"FROM (SELECT {', '.join([*ours, *without_nan(used.schema)])} FROM batch) AS rows"
         nth, uid, width, height, size, key, phash = ours
         # The MD5 of a SHA-256 names it as surely, in 16 bytes for 64.
         insert = (
             f"INSERT INTO live SELECT {nth}, {uid}::UUID, coalesce({width}::BIGINT * {height}, -1), "
-            f"coalesce({size}, -1), md5_number({key}::VARCHAR), {phash}, {self._value()} {source} {self._condition()}"
+            f"coalesce({size}, -1), md5_number({key}::VARCHAR), {phash}, {_value(self._by)}, {_value(self._prefer)} "
+            f"{source} {self._condition()}"
         )
         try:
             self._run(insert)
@@ -120,6 +134,9 @@ class Decision:
             raise
         finally:
             self._db.unregister("batch")
+        if self._vectors is not None:
+            alive = self._table(f"SELECT nth FROM live WHERE nth >= {start} ORDER BY nth")["nth"].to_numpy()
+            self._vectors.add(alive, rows[CLIP_EMBEDDING].take(pa.array(alive - start)))
 
     def resolve(self) -> None:
         """Apply the rules that compare rows."""
@@ -127,6 +144,9 @@ class Decision:
             self._drop_exact(EXACT_REASONS[self._settings.dedup.exact])
         if self._settings.dedup.phash is not None:
             self._drop_near(self._settings.dedup.phash)
+        if self._vectors is not None:
+            assert self._settings.dedup.semantic is not None
+            self._drop_semantic(self._vectors, self._settings.dedup.semantic)
         if self._settings.top is not None:
             self._drop_below(self._settings.top)
         self._run(
@@ -152,15 +172,10 @@ class Decision:
     def _condition(self) -> str:
         return f"WHERE (\n{self._where.sql}\n)" if self._where else ""
 
-    def _value(self) -> str:
-        if self._by is None:
-            return "NULL"
-        value = f"(\n{self._by.sql}\n)"
-        return f"nullif({value}, 'NaN'::{self._by.type})" if self._by.type in ("FLOAT", "DOUBLE") else value
-
     def _blame(self, source: str) -> None:
         """Say which rule failed on the batch; nothing if it was none."""
-        for rule, value in ((self._where, "NULL"), (self._by, self._value())):
+        values = (self._where, "NULL"), (self._by, _value(self._by)), (self._prefer, _value(self._prefer))
+        for rule, value in values:
             try:
                 self._table(f"SELECT {value} {source} {self._condition()}")
             except duckdb.Error as error:
@@ -179,11 +194,24 @@ class Decision:
     def _drop_near(self, bits: int) -> None:
         rows = self._table(f"SELECT nth, phash FROM {_ALIVE} WHERE phash IS NOT NULL ORDER BY {_LARGEST}")
         nth = rows["nth"].to_numpy()
-        winner = near_duplicates(rows["phash"].to_numpy(), bits)
+        self._drop_losers(Reason.NEAR_DUPLICATE, nth, near_duplicates(rows["phash"].to_numpy(), bits))
+
+    def _drop_semantic(self, vectors: Vectors, threshold: float) -> None:
+        names, embeddings = vectors.read()
+        self._db.register("embedded", pa.table({"nth": names, "place": np.arange(len(names))}))
+        rows = self._table(
+            f"SELECT nth, place FROM {_ALIVE} JOIN embedded USING (nth) ORDER BY preference DESC NULLS LAST, {_LARGEST}"
+        )
+        self._db.unregister("embedded")
+        winner = semantic_duplicates(embeddings, rows["place"].to_numpy(), threshold)
+        self._drop_losers(Reason.SEMANTIC_DUPLICATE, rows["nth"].to_numpy(), winner)
+
+    def _drop_losers(self, reason: Reason, nth: np.ndarray[Any, Any], winner: np.ndarray[Any, Any]) -> None:
+        """`winner`: for each row of `nth` the place of that it lost to, or -1."""
         lost = winner >= 0
         self._db.register("pairs", pa.table({"loser": nth[lost], "winner": nth[winner[lost]]}))
         self._run(
-            f"INSERT INTO dropped SELECT loser, {REASONS.index(Reason.NEAR_DUPLICATE)}, uid "
+            f"INSERT INTO dropped SELECT loser, {REASONS.index(reason)}, uid "
             "FROM pairs JOIN live ON pairs.winner = live.nth"
         )
         self._db.unregister("pairs")
@@ -210,3 +238,15 @@ class Decision:
             yield
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise StorageError(f"select needs more scratch space in {self._scratch}: {one_line(error)}") from None
+
+
+def _type(rule: Rule | None) -> str:
+    return rule.type if rule else "TINYINT"
+
+
+def _value(rule: Rule | None) -> str:
+    """The value of a rule, NaN as null."""
+    if rule is None:
+        return "NULL"
+    value = f"(\n{rule.sql}\n)"
+    return f"nullif({value}, 'NaN'::{rule.type})" if rule.type in ("FLOAT", "DOUBLE") else value

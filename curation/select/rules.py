@@ -1,4 +1,4 @@
-"""The operator's SQL: `where` and `by`, checked against a schema before any work starts.
+"""The operator's SQL: `where`, `by` and `prefer`, checked against a schema before any work starts.
 
 A rule sees one row at a time: the stage's columns under their own names, in DuckDB's SQL. So that the same table
 always gives the same rows, a rule holds no subquery, aggregate or window and calls nothing random or clock-bound; it
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import duckdb
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from curation.config import SelectSettings
 from curation.errors import ConfigError
-from curation.row import OUTCOME_FIELDS, RESERVED
+from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, RESERVED
 
 MEMORY = "2GB"
 """What DuckDB may hold before it spills to scratch files."""
@@ -30,8 +31,13 @@ MEMORY = "2GB"
 EXACT = {"bytes": "source_sha256", "pixels": "pixel_sha256"}
 """Columns whose equality makes exact duplicates."""
 
+AESTHETIC = "aesthetic"
+"""Column that decides between semantic duplicates unless the config says otherwise."""
+
 WHERE = "stages.select.where"
 BY = "stages.select.by"
+PREFER = "stages.select.dedup.prefer"
+SEMANTIC = "stages.select.dedup.semantic"
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,16 @@ class Rule:
     """DuckDB type of its value."""
 
 
+@dataclass(frozen=True)
+class Rules:
+    """The expressions of a config; None where there is none."""
+
+    where: Rule | None
+    by: Rule | None
+    prefer: Rule | None
+    """Which of two semantic duplicates stays, where something says so: `dedup.prefer`, `by`, or column `aesthetic`."""
+
+
 def check_rules(settings: SelectSettings, schema: pa.Schema) -> None:
     """Refuse rules that cannot work over a table of `schema`. Raises ConfigError naming the setting."""
     compile_rules(settings, schema)
@@ -57,16 +73,40 @@ def check_rules(settings: SelectSettings, schema: pa.Schema) -> None:
             )
 
 
-def compile_rules(settings: SelectSettings, schema: pa.Schema) -> tuple[Rule | None, Rule | None]:
-    """`where` and `by` as rules over a table of `schema`. Raises ConfigError naming the setting."""
+def compile_rules(settings: SelectSettings, schema: pa.Schema) -> Rules:
+    """The rules over a table of `schema`. Raises ConfigError naming the setting."""
+    dedup = settings.dedup
     with connect() as connection:
         where = _compile(connection, WHERE, settings.where, schema)
         by = _compile(connection, BY, settings.by, schema)
+        prefer = _compile(connection, PREFER, dedup.prefer, schema)
+        if prefer is None:
+            prefer = by or _compile(connection, PREFER, AESTHETIC if _is_number(schema, AESTHETIC) else None, schema)
     if where is not None and where.type != "BOOLEAN":
         raise ConfigError(WHERE, f"{settings.where!r} is no condition: its value is {where.type}, not BOOLEAN")
-    if by is not None and by.type == '"NULL"':
-        raise ConfigError(BY, f"{settings.by!r} is always null")
-    return where, by
+    for rule in (by, prefer):
+        if rule is not None and rule.type == '"NULL"':
+            raise ConfigError(rule.setting, f"{rule.sql!r} is always null")
+    if dedup.semantic is not None:
+        _check_semantic(schema)
+    return Rules(where, by, prefer)
+
+
+def _is_number(schema: pa.Schema, column: str) -> bool:
+    kind = schema.field(column).type if column in schema.names else pa.null()
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _check_semantic(schema: pa.Schema) -> None:
+    if CLIP_EMBEDDING not in schema.names:
+        raise ConfigError(
+            SEMANTIC, f"needs column {CLIP_EMBEDDING!r}, which no stage before writes: put clip into stages.score.ops"
+        )
+    kind = schema.field(CLIP_EMBEDDING).type
+    if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
+        raise ConfigError(SEMANTIC, f"column {CLIP_EMBEDDING!r} holds no embeddings of one length: its type is {kind}")
+    if find_spec("faiss") is None:
+        raise ConfigError(SEMANTIC, "needs faiss, which comes with the extra `models`: pip install 'curation[models]'")
 
 
 def connect(scratch: str | None = None) -> duckdb.DuckDBPyConnection:

@@ -1,8 +1,9 @@
 """Select as a stage: reads the rows that the stage before kept, lets `decide` decide, writes each with its outcome.
 
 Two passes over Parquet: the first reads the few columns that decide, the second copies whole rows a fragment at a
-time, so memory does not grow with the table (except as `near` says). Rows that stay carry all their columns on; of a
-dropped row only its name, source and address are written again, for the stage before has the rest.
+time, so memory does not grow with the table (except as `near` and `semantic` say). Rows that stay carry their columns
+on, but for those of `STAYS`; of a dropped row only its name, source and address are written again. The stage before has
+the rest.
 `pipelines/curate.py` makes this stage.
 """
 
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 from curation.config import SelectSettings
 from curation.fingerprint import result_settings
 from curation.fragments import Counts, Fragment, conform, outcome_schema
-from curation.row import OUTCOME_FIELDS, Outcome, Reason
+from curation.row import OUTCOME_FIELDS, STAYS, Outcome, Reason
 from curation.select.decide import REASONS, Decided, Decision
 from curation.select.rules import check_rules
 from curation.stage import Solo, Stage, kept_rows
@@ -76,17 +77,18 @@ class Select(Solo):
     @property
     def schema(self) -> pa.Schema:
         assert self.upstream is not None
-        own = {field.name for field in OUTCOME_FIELDS}
+        left = STAYS.union(field.name for field in OUTCOME_FIELDS)
         # What a dropped row does not carry is null.
-        fields = [f if f.name in CARRIED else f.with_nullable(True) for f in self.upstream.schema if f.name not in own]
+        fields = [f if f.name in CARRIED else f.with_nullable(True) for f in self.upstream.schema if f.name not in left]
         return outcome_schema(fields)
 
     def build(self) -> list[Fragment]:
         """Decide, then write. Rows keep the order of the stage before, in each fragment those that stay first."""
+        assert self.upstream is not None
         groups = self._groups()
         with (
             tempfile.TemporaryDirectory(prefix="curation-select-") as scratch,
-            Decision(self.settings, self.schema, scratch) as decision,
+            Decision(self.settings, self.upstream.schema, scratch) as decision,
             ThreadPoolExecutor(WORKERS) as pool,
         ):
             for rows in _ahead(pool, lambda group: self._read(group, decision.columns), groups):

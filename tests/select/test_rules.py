@@ -48,7 +48,8 @@ def refused(schema: pa.Schema = SCHEMA, **settings: object) -> ConfigError:
     ],
 )
 def test_accepts(sql: str, columns: tuple[str, ...]) -> None:
-    where, by = compile_rules(SelectSettings(where=sql), SCHEMA)
+    rules = compile_rules(SelectSettings(where=sql), SCHEMA)
+    where, by = rules.where, rules.by
     assert by is None
     assert where is not None
     assert set(where.columns) == set(columns)
@@ -113,7 +114,7 @@ def test_by_takes_any_value(sql: str) -> None:
 
 
 def test_a_corpus_column_is_seen_before_a_kept_one_that_differs_in_case() -> None:
-    where, _ = compile_rules(SelectSettings(where="width > 5"), SCHEMA)
+    where = compile_rules(SelectSettings(where="width > 5"), SCHEMA).where
     assert where is not None
     assert where.columns == ("width",)
     only_kept = outcome_schema([pa.field("WIDTH", pa.int64()), pa.field("Width", pa.int64())])
@@ -122,7 +123,7 @@ def test_a_corpus_column_is_seen_before_a_kept_one_that_differs_in_case() -> Non
 
 def test_a_column_may_bear_the_name_of_an_unsteady_function() -> None:
     schema = outcome_schema([pa.field("uid", pa.string()), pa.field("today", pa.int64())])
-    where, _ = compile_rules(SelectSettings(where="today > 5"), schema)
+    where = compile_rules(SelectSettings(where="today > 5"), schema).where
     assert where is not None
     assert where.columns == ("today",)
 
