@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from curation.config.base import BatchRun, Settings
 from curation.config.score import Model
 
 Kind = Literal["dense", "medium", "short"]
+
+SCRIPTS = (  # as the Unicode names of their letters begin; `han` is what Unicode calls CJK
+    *("latin", "greek", "cyrillic", "armenian", "georgian", "hebrew", "arabic", "ethiopic", "devanagari", "bengali"),
+    *("gurmukhi", "gujarati", "oriya", "tamil", "telugu", "kannada", "malayalam", "sinhala", "thai", "lao", "tibetan"),
+    *("myanmar", "khmer", "mongolian", "han", "hiragana", "katakana", "hangul", "bopomofo"),
+)
+
+
+def _scripts(given: Any) -> Any:
+    names = [given] if isinstance(given, str) else given
+    for name in names if isinstance(names, list | tuple) else ():
+        if name not in SCRIPTS:
+            raise ValueError(f"no writing system {name!r}; there is {', '.join(SCRIPTS)}")
+    return names
+
+
+Scripts = Annotated[tuple[str, ...], BeforeValidator(_scripts), Field(min_length=1)]
 
 MAX_TOKENS: dict[Kind, int] = {"dense": 256, "medium": 96, "short": 40}
 WORDS: dict[Kind, tuple[int, int]] = {"dense": (20, 220), "medium": (8, 60), "short": (3, 25)}
@@ -57,8 +74,9 @@ class CaptionSettings(Settings):
     """Tokens that the model may write; kinds that are not named keep their defaults."""
     words: dict[Kind, tuple[int, int]] = Field(WORDS)
     """Fewest and most words of a good caption; kinds that are not named keep their defaults."""
-    script: str | None = "latin"
-    """Writing system, as Unicode names it, that most letters must belong to; null turns the check off."""
+    script: Scripts | None = ("latin",)
+    """Writing system that most letters must belong to, or several that count together (`[han, hiragana, katakana]`);
+    null turns the check off."""
     min_similarity: float | None = Field(None, ge=-1, le=1)
     """Reject captions whose cosine similarity to the image, by `clip`, is lower."""
     clip: Model | None = None
