@@ -26,11 +26,19 @@ def is_local(model: str) -> bool:
     return Path(model).expanduser().is_dir() or not _HUB_NAME.fullmatch(model)
 
 
-def check_model(setting: str, model: str, revision: str | None, *, online: bool, chat: bool = False) -> None:
+def located(model: str) -> str:
+    """What `from_pretrained` understands: the folder with `~` resolved, or the name on the hub as it is."""
+    return str(Path(model).expanduser()) if is_local(model) else model
+
+
+def check_model(
+    setting: str, model: str, revision: str | None, *, online: bool, chat: bool = False
+) -> dict[str, Any] | None:
     """Refuse a model that cannot be loaded, before any work. Raises ConfigError naming `setting`.
 
     A local folder is looked at whole: configuration, safetensors, no code of its own; with `chat`, a chat template. Of
-    a model on the hub only the configuration is asked for, and only if `online`.
+    a model on the hub only the configuration is asked for, and only if `online`. Returns the configuration, or None
+    where it was not looked at.
     """
     if is_local(model):
         folder = Path(model).expanduser()
@@ -41,8 +49,12 @@ def check_model(setting: str, model: str, revision: str | None, *, online: bool,
         _check_weights(setting, folder)
         if chat and not _has_chat_template(folder):
             raise ConfigError(setting, f"{model} has no chat template (chat_template.jinja): is it a chat model?")
-    elif online:
-        _check_code(setting, _read_config(setting, _fetch_config(setting, model, revision), model), model)
+        return config
+    if not online:
+        return None
+    config = _read_config(setting, _fetch_config(setting, model, revision), model)
+    _check_code(setting, config, model)
+    return config
 
 
 def _fetch_config(setting: str, model: str, revision: str | None) -> Path:
@@ -119,15 +131,17 @@ def load_options(revision: str | None) -> dict[str, Any]:
     return {"revision": revision or "main", "use_safetensors": True, "trust_remote_code": False}
 
 
-def device_and_dtype(gpus: float) -> tuple[torch.device, torch.dtype]:
-    """Where a worker's model runs and in what: bf16 on a GPU that was asked for, fp32 on the CPU.
+def device_and_dtype(gpus: float, setting: str = "run.gpus") -> tuple[torch.device, torch.dtype]:
+    """Where a worker's model runs and in what: bf16 on a GPU that was asked for (fp16 where it has no bf16), fp32 on the
+    CPU.
 
-    Raises ConfigError where GPUs were asked for and torch sees none.
+    Raises ConfigError naming `setting` where GPUs were asked for and torch sees none.
     """
     import torch
 
     if not gpus:
         return torch.device("cpu"), torch.float32
     if not torch.cuda.is_available():
-        raise ConfigError("run.gpus", f"{gpus:g} GPUs a worker were asked for, and torch sees none")
-    return torch.device("cuda"), torch.bfloat16
+        raise ConfigError(setting, f"{gpus:g} GPUs a worker were asked for, and torch sees none")
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.device("cuda"), torch.bfloat16 if native else torch.float16
