@@ -16,6 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import pyarrow as pa
+
+from curation.caption.stage import CaptionStage
 from curation.config import Config
 from curation.errors import RunError
 from curation.fetch.stage import FetchStage
@@ -45,6 +48,8 @@ def make_stages(config: Config) -> list[Stage]:
     if stages.score is not None:
         journey.append(ScoreStage(output, journey[-1], stages.score, fetch.folder))
     journey.append(Select(output, journey[-1], stages.select))
+    if stages.caption is not None:
+        journey.append(CaptionStage(output, journey[-1], stages.caption, fetch.folder))
     layout = Layout(output, journey[-1], stages.pack, config.seed, fetch.folder)
     pack = Pack(output, layout, stages.pack, fetch.folder, config.model_dump(mode="json", exclude={"output"}))
     return [*journey, layout, pack]
@@ -68,6 +73,7 @@ def plan(config: Config) -> list[Planned]:
     """What is cached and what a run would do; starts nothing. Raises ConfigError for settings that cannot work."""
     stages = make_stages(config)
     _check(config, stages)
+    _check_models(stages, online=False)
     planned: list[Planned] = []
     for stage in stages:
         folder = stage.folder.url.rsplit("/", 1)[-1]
@@ -91,17 +97,28 @@ def plan(config: Config) -> list[Planned]:
 def _check(config: Config, stages: list[Stage]) -> None:
     """Refuse rules and operators that cannot work, as soon as the source's columns are known."""
     source, fetch = stages[0], stages[1]
+    listed = pa.schema([(name, pa.null()) for source in config.sources for name in source.columns.keep])
+    for stage in stages:
+        if isinstance(stage, CaptionStage):
+            stage.check(listed)
     if source.manifest() is None:
         return
     schema = fetch.input_schema(FETCH_FIELDS)
     for stage in stages:
-        if isinstance(stage, ScoreStage):
+        if isinstance(stage, ScoreStage | CaptionStage):
             stage.check(schema)
-            for named in stage.classes:
-                for field in named.cls.writes:
-                    schema = schema.append(field)
-    check_rules(config.stages.select, schema)
+            for field in stage.added:
+                schema = schema.append(field)
+        if isinstance(stage, Select):
+            check_rules(config.stages.select, schema)
     check_primary(config.stages.pack, schema)
+
+
+def _check_models(stages: list[Stage], *, online: bool) -> None:
+    """Refuse models that cannot be loaded; finished stages need theirs no more."""
+    for stage in stages:
+        if stage.manifest() is None:
+            stage.check_models(online)
 
 
 @dataclass(frozen=True)
@@ -145,6 +162,7 @@ def run(
     watcher = watcher or Watcher()
     stages = make_stages(config)
     _check(config, stages)
+    _check_models(stages, online=True)
     record = RunLog(config, engine, stages)
     session: Engine | None = None
     manifest: Manifest | None = None
