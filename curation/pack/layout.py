@@ -7,8 +7,11 @@ that no shard gets come last. `stage.py` reads one fragment at a time.
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +25,9 @@ from curation.pack.buckets import targets
 from curation.pack.captions import caption_column
 from curation.pack.encode import use_one_thread
 from curation.pack.estimate import CALIBRATION_SAMPLES, calibrate
-from curation.pack.order import Order
 from curation.pack.sample import SampleMaker
 from curation.row import KEPT, PACK_FIELDS, Reason, Verdict, with_outcomes, without_outcomes
+from curation.sort import Pile, sort_tables
 from curation.stage import Solo, Stage, kept_rows
 from curation.storage import Folder
 
@@ -33,6 +36,8 @@ DROPPED_ROWS = 10_000
 """Rows of a fragment of rows that no shard gets."""
 _BUCKET, _SHARD = PACK_FIELDS
 _REASON = pa.field("reason", pa.string())
+_KEYS = [pa.field("curate:first", pa.uint64()), pa.field("curate:last", pa.uint64())]
+"""The two halves of a row's keyed hash."""
 
 Weights = Callable[[pa.Table], list[int]]
 
@@ -59,25 +64,31 @@ class Layout(Solo):
         """Judge the rows, put them in order, cut them. Raises ConfigError if the primary caption is not there."""
         rows = without_outcomes(self.schema.empty_table()).drop_columns([_SHARD.name]).schema
         maker = SampleMaker(rows, self._settings)
-        expected = self.input().counts.kept
-        with Order(rows, expected, self._seed) as live, Order(rows.append(_REASON), expected, self._seed) as dropped:
-            for table in self._judged():
-                is_live = pc.is_null(table[_REASON.name])
-                live.add(table.filter(is_live).select(rows.names))
-                dropped.add(table.filter(pc.invert(is_live)).select([*rows.names, _REASON.name]))
+        judged = pa.schema([*rows, _REASON, *_KEYS])
+        with (
+            tempfile.TemporaryDirectory(prefix="curate-layout-", ignore_cleanup_errors=True) as scratch,
+            Pile(Path(scratch, "dropped"), rows.append(_REASON)) as dropped,
+        ):
+            ordered = sort_tables(
+                self._judged(judged), [key.name for key in _KEYS], 2.0**64, self.input().counts.kept, Path(scratch)
+            )
             fragments = []
-            for index, shard in enumerate(self._cut(live.read(), maker)):
+            for index, shard in enumerate(self._cut(_live(ordered, dropped), maker)):
                 name = pa.array([f"{index:05d}"] * shard.num_rows, pa.string())
                 fragments.append(self._commit(index, shard.append_column(_SHARD, name), [KEPT] * shard.num_rows))
-            for table in cut(dropped.read(), lambda table: [1] * table.num_rows, DROPPED_ROWS):
+            for table in cut(dropped.take(), lambda table: [1] * table.num_rows, DROPPED_ROWS):
                 told = table.select([_REASON.name, "width", "height", _BUCKET.name]).to_pylist()
                 verdicts = [self._verdict(row) for row in told]
                 fragments.append(self._commit(len(fragments), table.drop_columns([_REASON.name]), verdicts))
         return fragments
 
-    def _judged(self) -> Iterator[pa.Table]:
-        """All rows of the stage before with their `bucket`, and the `reason` why a row is dropped or null."""
+    def _judged(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """All rows of the stage before with their `bucket`, their keys, and the `reason` why a row is dropped or null.
+
+        The order is by MD5 of "SEED:UID".
+        """
         assert self.upstream is not None
+        yield schema.empty_table()
         for fragment in self.input().fragments:
             if not fragment.counts.kept:
                 continue
@@ -93,7 +104,12 @@ class Layout(Solo):
                     pa.array(found.too_small), pa.scalar(Reason.SMALLER_THAN_BUCKET.value), pa.scalar(None, pa.string())
                 ),
             )
-            yield table.append_column(_BUCKET, pa.array(found.names(), pa.string())).append_column(_REASON, reason)
+            hashes = b"".join(hashlib.md5(f"{self._seed}:{uid}".encode()).digest() for uid in table["uid"].to_pylist())
+            keys = np.frombuffer(hashes, ">u8").astype(np.uint64).reshape(-1, len(_KEYS))
+            table = table.append_column(_BUCKET, pa.array(found.names(), pa.string())).append_column(_REASON, reason)
+            for key, values in zip(_KEYS, keys.T, strict=True):
+                table = table.append_column(key, pa.array(values))
+            yield table.select(schema.names).cast(schema)
 
     def _verdict(self, row: dict[str, str | int]) -> Verdict:
         if row["reason"] == Reason.NO_CAPTION:
@@ -117,6 +133,16 @@ class Layout(Solo):
         writer = FragmentWriter(self.folder, index, self.schema, token=self.fingerprint[:8])
         writer.add(with_outcomes(table, verdicts))
         return writer.commit(end=True)
+
+
+def _live(judged: Iterator[pa.Table], dropped: Pile) -> Iterator[pa.Table]:
+    """The rows without a reason; the others go to `dropped`. Both in order, without keys."""
+    for table in judged:
+        table = table.drop_columns([key.name for key in _KEYS])
+        is_live = pc.is_null(table[_REASON.name])
+        dropped.add(table.filter(pc.invert(is_live)))
+        if (live := table.filter(is_live)).num_rows:
+            yield live.drop_columns([_REASON.name])
 
 
 def cut(tables: Iterable[pa.Table], weights: Weights, limit: int) -> Iterator[pa.Table]:

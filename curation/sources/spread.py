@@ -7,8 +7,7 @@ its gaps, while there are as many. Rows that are dropped are strung along too, s
 share. Where rows of one host still meet (many heavy hosts fall out of step), one of them changes places with a row
 nearby.
 
-Only names and hosts go through the database; the rows themselves wait in a file and are then dealt out by place into
-ever smaller files, until one fits in memory (distribution sort; Knuth, TAOCP 3, 5.2.5).
+Only names and hosts go through the database; the rows themselves wait in a file until they are sorted by place.
 
 `stage.build_source` adds rows as they are read, then takes them in order.
 """
@@ -21,16 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.sources.scratch import Scratch, scratch_errors
+from curation.sort import Cutter, Pile, sort_tables
+from curation.sources.scratch import Scratch
 
 HEAVY = 64
 """A host of more than 1/HEAVY of all live rows is spaced by itself. Fewer than HEAVY hosts can be."""
-SORT_ROWS = 20_000
-"""Rows that are sorted in memory."""
-MOST_PARTS = 64
-"""Files that are open at once."""
-DEAL_ROWS = 20_000
-"""Rows that are dealt out at once."""
 SWAP_REACH = 20
 """Rows over which two may change places."""
 
@@ -58,7 +52,8 @@ class Spread:
         """Rows added so far."""
         self._live = 0
         scratch.create("names", _NAMES)
-        self._unsorted = _Pile(scratch, "rows", schema.append(pa.field(_HOST, pa.uint64())))
+        self._unsorted = Pile(scratch.folder / "rows", schema.append(pa.field(_HOST, pa.uint64())))
+        scratch.at_exit(self._unsorted.close)
 
     def add(self, rows: pa.Table, order: pa.Table) -> None:
         """Append `rows` and what `naming.name_rows` says of them."""
@@ -71,7 +66,11 @@ class Spread:
         """(rows, which of them repeat an earlier row's uid), some at a time, in the final order."""
         self._place()
         self._scratch.run("SET memory_limit = '64MB'")  # sorting takes over: the database only hands out places
-        for table in self._sorted(self._with_places(), 0.0, 1.0, self.rows, "part"):
+        for table in sort_tables(self._with_places(), [_PLACE], 1.0, self.rows, self._scratch.folder):
+            live = np.flatnonzero(pc.is_null(table["reason"]).to_numpy() & ~table[_TWICE].to_numpy())
+            order = np.arange(table.num_rows)
+            order[live] = live[keep_apart(table[_HOST].to_numpy()[live])]
+            table = table.take(order)
             yield table.select(self._schema.names), table[_TWICE].combine_chunks()
 
     def _place(self) -> None:
@@ -103,7 +102,7 @@ class Spread:
 
     def _with_places(self) -> Iterator[pa.Table]:
         """The rows as they were added, with their places; dropped ones are strung along in the source's order."""
-        placed = _Cutter(self._scratch.read("SELECT n, place FROM placed"))
+        placed = Cutter(self._scratch.read("SELECT n, place FROM placed"))
         dropped, most_dropped = 0, max(self.rows - self._live, 1)
         ahead = placed.next(0)
         first = 0
@@ -121,32 +120,6 @@ class Spread:
             twice = pc.and_(pa.array(~live), pc.is_null(rows["reason"]))
             yield rows.append_column(_PLACE, pa.array(place)).append_column(_TWICE, twice)
             ahead, first = ahead.slice(cut), end
-
-    def _sorted(self, rows: Iterator[pa.Table], low: float, high: float, count: int, name: str) -> Iterator[pa.Table]:
-        """`count` rows whose places are in [low, high), by place; rows of one place in the order that they come in."""
-        if count <= SORT_ROWS:
-            table = pa.concat_tables(rows)
-            order = np.argsort(table[_PLACE].to_numpy(), kind="stable")
-            hosts = table[_HOST].to_numpy()[order]
-            live = np.flatnonzero((pc.is_null(table["reason"]).to_numpy() & ~table[_TWICE].to_numpy())[order])
-            order[live] = order[live][keep_apart(hosts[live])]
-            yield table.take(order)
-            return
-        parts = min(MOST_PARTS, -(-count // SORT_ROWS))
-        piles: list[_Pile] = []
-        step = (high - low) / parts
-        cutter = _Cutter(rows)
-        while (table := cutter.next(DEAL_ROWS)).num_rows:
-            part = np.clip((table[_PLACE].to_numpy() - low) / step, 0, parts - 1).astype(np.int64)
-            order = np.argsort(part, kind="stable")
-            bounds = np.searchsorted(part[order], np.arange(parts + 1))
-            table = table.take(order).combine_chunks()
-            for i in range(parts):
-                if i == len(piles):
-                    piles.append(_Pile(self._scratch, f"{name}-{i}", table.schema))
-                piles[i].add(table.slice(bounds[i], bounds[i + 1] - bounds[i]))
-        for i, pile in enumerate(piles):
-            yield from self._sorted(pile.take(), low + i * step, low + (i + 1) * step, pile.rows, f"{name}-{i}")
 
 
 def keep_apart(hosts: np.ndarray) -> np.ndarray:
@@ -178,51 +151,3 @@ def keep_apart(hosts: np.ndarray) -> np.ndarray:
         if known[i] == known[i - 1] and not part(i):  # else an earlier swap has parted them
             part(i - 1)
     return order
-
-
-class _Pile:
-    """Tables in a file: added one by one, then taken once in the same order."""
-
-    def __init__(self, scratch: Scratch, name: str, schema: pa.Schema) -> None:
-        self._path = scratch.folder / f"{name}.arrow"
-        self.rows = 0
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with scratch_errors():
-            self._file = pa.OSFile(str(self._path), "wb")
-            scratch.at_exit(self._file.close)
-            self._writer = pa.ipc.new_stream(self._file, schema, options=options)
-
-    def add(self, table: pa.Table) -> None:
-        self.rows += table.num_rows
-        with scratch_errors():
-            self._writer.write_table(table)
-
-    def take(self) -> Iterator[pa.Table]:
-        """The tables, at least one, if empty; then the file is gone."""
-        with scratch_errors():
-            self._writer.close()
-            self._file.close()
-            with pa.OSFile(str(self._path), "rb") as file, pa.ipc.open_stream(file) as reader:
-                yield reader.schema.empty_table()
-                for batch in reader:
-                    yield pa.Table.from_batches([batch])
-            self._path.unlink()
-
-
-class _Cutter:
-    """A stream of tables, cut anew into pieces of any length."""
-
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        """`tables`: at least one."""
-        self._tables = tables
-        self._rest = next(tables)
-
-    def next(self, rows: int) -> pa.Table:
-        """The next `rows` rows; fewer only at the end."""
-        waiting, count = [self._rest], self._rest.num_rows
-        while count < rows and (table := next(self._tables, None)) is not None:
-            waiting.append(table)
-            count += table.num_rows
-        whole = pa.concat_tables(waiting)
-        self._rest = whole.slice(rows)
-        return whole.slice(0, rows)

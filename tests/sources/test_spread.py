@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from curation import sort
 from curation.fragments import conform
-from curation.sources import spread as spread_module
 from curation.sources.naming import name_rows
 from curation.sources.query import RAW_FIELDS
 from curation.sources.scratch import Scratch
@@ -127,9 +127,9 @@ def test_rows_of_a_list_without_live_ones() -> None:
 def test_dealing_out_gives_the_same_order_as_sorting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = [f"http://host{i % 1500}.example/{i}" for i in range(4000)] + ["bad"] * 77 + ["http://host0.example/0"] * 50
     whole = spread_out(urls)
-    monkeypatch.setattr(spread_module, "SORT_ROWS", 40)
-    monkeypatch.setattr(spread_module, "MOST_PARTS", 5)  # so that files are dealt out again, three levels deep
-    monkeypatch.setattr(spread_module, "DEAL_ROWS", 300)
+    monkeypatch.setattr(sort, "SORT_ROWS", 40)
+    monkeypatch.setattr(sort, "MOST_PILES", 5)  # so that files are dealt out again, three levels deep
+    monkeypatch.setattr(sort, "DEAL_ROWS", 300)
     assert spread_out(urls) == whole
 
 
