@@ -24,6 +24,8 @@ from curation.config import CaptionSettings
 from curation.row import Reason, Verdict
 
 RETRY_TEMPERATURE = 0.7
+IT_WROTE = "; it wrote: "
+"""In the detail of a rejected row: what is wrong stands before it, the model's own text behind it."""
 _FUSE_TOKENS = 32
 """Tokens that a dense caption may grow by when names go into it."""
 
@@ -95,9 +97,7 @@ class Writer:
                     draft.tries = 2
                     failed.append(draft)
                 else:
-                    draft.verdict = Verdict(
-                        judged.reason, f"{kind}: {judged.detail}; it wrote: {printable(reply.text)}"
-                    )
+                    draft.verdict = Verdict(judged.reason, f"{kind}: {judged.detail}{IT_WROTE}{printable(reply.text)}")
             drafts = failed
 
     async def _fuse(self, drafts: Sequence[Draft]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
-from curation.report.facts import Heat, Histogram
+from curation.report.shapes import Heat, Histogram
 from curation.units import format_bytes
 
 WIDTH, HALF, GAP, TOP = 360, 78, 20, 18
@@ -19,10 +19,11 @@ LEFT, RIGHT = 4, 356
 _ASPECTS = ((1, 4), (1, 3), (1, 2), (2, 3), (1, 1), (3, 2), (2, 1), (3, 1), (4, 1))
 
 
-def histogram(h: Histogram, *, mirrored: bool = True) -> Markup:
-    """Bars of all measured rows above the axis, of the kept ones below it, each scaled to its own peak.
+def histogram(h: Histogram, *, mirrored: bool = True, names: tuple[str, str] = ("before", "after")) -> Markup:
+    """Bars of `h.before` above the axis, of `h.after` below it, each scaled to its own peak.
 
-    Own scales, because a corpus may keep three rows of a hundred: what matters is how the shape changes.
+    Own scales, because a corpus may keep three rows of a hundred: what matters is how the shape changes. `names` are
+    the style sheet's for the two.
     """
     first, last = _populated(h)
     low, high = h.edges[first], h.edges[last]
@@ -31,7 +32,7 @@ def histogram(h: Histogram, *, mirrored: bool = True) -> Markup:
     axis = TOP + HALF
     step = (RIGHT - LEFT) / (last - first)
     bar = max(0.8, step - (1.5 if step > 5 else 0.4))
-    for counts, name, up in ((h.before, "before", True), (h.after, "after", False)):
+    for counts, name, up in ((h.before, names[0], True), (h.after, names[1], False)):
         if not up and not mirrored:
             continue
         peak = max(counts[first:last], default=0)

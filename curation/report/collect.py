@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Literal
 
 from curation.fragments import Counts
+from curation.report.captioning import captioning
 from curation.report.distributions import heat, histograms
 from curation.report.facts import CorpusFacts, NetworkFacts, ReasonFacts, RunFacts, StageFacts
 from curation.report.network import network
 from curation.report.record import read_record
 from curation.report.samples import Sampler
+from curation.report.scores import score_columns, scoring
 from curation.report.shards import Shards
 from curation.report.tables import StageTable, Tables
 from curation.row import Reason
@@ -30,21 +32,25 @@ def collect(output: Folder) -> RunFacts:
     with Tables(output) as tables:
         opened = [tables.open(stage) for stage in record.stages]
         stages = _funnel(opened)
-        filled = [table for table in opened if table.columns]
-        last = filled[-1] if filled else None
-        fetch = next((table for table in filled if table.name == "fetch"), None)
-        pack = next((table for table in filled if table.name == "pack"), None)
+        filled = {table.name: table for table in opened if table.columns}
+        last = next(reversed(filled.values()), None)
+        fetch, score, select = (filled.get(name) for name in ("fetch", "score", "select"))
+        caption, pack = filled.get("caption"), filled.get("pack")
         shards = Shards(tables, pack) if pack else None
+        scores = score_columns(tables, fetch, score) if fetch and score else []
         samples = Sampler(tables, opened, seed).samples(stages, shards)
         return RunFacts(
             record=record,
             stages=stages,
-            histograms=histograms(tables, fetch, last, record.config) if fetch and last else (),
+            histograms=histograms(tables, fetch, last, record.config, frozenset(scores)) if fetch and last else (),
             heat=heat(tables, fetch, last, record.config) if fetch and last else None,
             network=network(tables, fetch) if fetch else NetworkFacts(),
             corpus=shards.facts() if shards else CorpusFacts(),
             kept=samples.kept if fetch else (),
             rejected=samples.rejected,
+            scoring=scoring(tables, scores, score, select, record.config) if score else None,
+            captioning=captioning(tables, caption, record.config) if caption else None,
+            captioned=samples.captioned,
         )
 
 

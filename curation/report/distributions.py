@@ -6,13 +6,12 @@ One scan of a stage's fragments each, in DuckDB; what comes back is a few dozen 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from curation.report.facts import Heat, Histogram
+from curation.report.shapes import Heat, Histogram
 from curation.report.tables import StageTable, Tables, quoted
-from curation.row import RESERVED
+from curation.report.thresholds import fold, thresholds
 
 HEAT_STEPS = 4
 HEAT_SIDES = (3 * HEAT_STEPS, 14 * HEAT_STEPS)
@@ -90,18 +89,26 @@ MEASURES = (
 )
 
 
-def histograms(tables: Tables, before: StageTable, after: StageTable, config: dict[str, Any]) -> tuple[Histogram, ...]:
-    """The fixed measures, and the numeric columns that the user or a scorer added.
+def histograms(
+    tables: Tables,
+    before: StageTable,
+    after: StageTable,
+    config: dict[str, Any],
+    without: frozenset[str] = frozenset(),
+) -> tuple[Histogram, ...]:
+    """The fixed measures, and the numeric columns that the list brought along.
 
     Args:
         before: the fetch stage; rows whose image header was read count.
         after: the last stage; its kept rows count.
+        without: columns that are shown elsewhere.
     """
     limits = _limits(config)
     found: list[Histogram] = []
-    for measure in [*MEASURES, *_user_measures(tables, before), *_user_measures(tables, after)]:
+    measures = [m for m in MEASURES if m.key not in without]
+    for measure in [*measures, *_user_measures(tables, before, without), *_user_measures(tables, after, without)]:
         if measure.key not in {h.key for h in found} and set(measure.columns) <= before.columns | after.columns:
-            measured = _histogram(tables, measure, before, after, limits.get(measure.key, ()))
+            measured = _histogram(tables, measure, before, after, limits.get(fold(measure.key), ()))
             if sum(measured.before):
                 found.append(measured)
     return tuple(found)
@@ -148,13 +155,10 @@ def count_bins(tables: Tables, measure: Measure, table: StageTable, where: str) 
     return tuple(counts)
 
 
-def _user_measures(tables: Tables, table: StageTable) -> list[Measure]:
-    """Numeric columns that are not the project's own: scores, and what the list brought along."""
-    if not table.columns:
-        return []
-    names = [name for name in tables.numeric_columns(table) if name not in RESERVED][:MAX_USER_COLUMNS]
+def _user_measures(tables: Tables, table: StageTable, without: frozenset[str]) -> list[Measure]:
+    """Numeric columns that are not the project's own."""
     measures = []
-    for name in names:
+    for name in [name for name in tables.free_columns(table) if name not in without][:MAX_USER_COLUMNS]:
         column = quoted(name)
         finite = f"{column} IS NOT NULL AND isfinite({column}::DOUBLE)"
         ((low, high),) = tables.query(
@@ -188,7 +192,7 @@ def heat(tables: Tables, before: StageTable, after: StageTable, config: dict[str
         return {(x, y): n for x, y, n in rows}
 
     everyone = count(before, "true")
-    fetch = _stage(config, "fetch")
+    fetch = stage_settings(config, "fetch")
     return (
         Heat(
             HEAT_STEPS,
@@ -202,13 +206,14 @@ def heat(tables: Tables, before: StageTable, after: StageTable, config: dict[str
     )
 
 
-def _stage(config: dict[str, Any], name: str) -> dict[str, Any]:
+def stage_settings(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A stage's settings in the run's config; empty where it has none."""
     return (config.get("stages") or {}).get(name) or {}
 
 
 def _limits(config: dict[str, Any]) -> dict[str, tuple[tuple[float, str], ...]]:
-    """Thresholds of the config by measure: those of fetch, and plain comparisons in select's `where`."""
-    fetch = _stage(config, "fetch")
+    """Thresholds of the config by measure (folded): those of fetch, and comparisons in select's `where`."""
+    fetch = stage_settings(config, "fetch")
     limits: dict[str, tuple[tuple[float, str], ...]] = {}
     if fetch.get("min_side"):
         limits["short_side"] = ((fetch["min_side"], f"≥ {fetch['min_side']}"),)
@@ -217,9 +222,7 @@ def _limits(config: dict[str, Any]) -> dict[str, tuple[tuple[float, str], ...]]:
         limits["aspect"] = ((1 / widest, f"1 : {widest:g}"), (widest, f"{widest:g} : 1"))
     if fetch.get("min_bytes"):
         limits["bytes"] = ((fetch["min_bytes"], "min_bytes"),)
-    where = _stage(config, "select").get("where") or ""
-    for name, sign, value in re.findall(r"\b([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)", where):
-        key = name if name == "sharpness" else f"column:{name}"
-        mark = {"<=": "≤", ">=": "≥"}.get(sign, sign)
-        limits[key] = (*limits.get(key, ()), (float(value), f"{mark} {value}"))
+    for column, found in thresholds(stage_settings(config, "select").get("where")).items():
+        key = column if column == "sharpness" else f"column:{column}"
+        limits[key] = tuple((threshold.value, threshold.label) for threshold in found)
     return limits

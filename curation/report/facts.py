@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from curation.report.model_facts import CaptioningFacts, CaptionText, ScoringFacts
 from curation.report.record import RunRecord
+from curation.report.shapes import Heat, Histogram
 from curation.row import Outcome
 
 
@@ -48,45 +50,6 @@ class StageFacts:
     def rows_per_s(self) -> float | None:
         """Rows that got their outcome, a second; None while the stage is unfinished."""
         return self.rows / self.seconds if self.state == "done" and self.rows and self.seconds else None
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Counts of one measure over fixed bins, for all measured rows and for those kept in the end."""
-
-    key: str
-    title: str
-    unit: str
-    log: bool
-    """The edges are spaced evenly in the logarithm."""
-    edges: tuple[float, ...]
-    """One more than there are bins; values beyond the ends are in the outer bins."""
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    limits: tuple[tuple[float, str], ...] = ()
-    """Thresholds of the config: value and label."""
-
-    def median(self, counts: tuple[int, ...]) -> float | None:
-        """The median of some counts, as near as the bins tell: interpolated within its bin. None for no rows."""
-        half, below = sum(counts) / 2, 0
-        for i, n in enumerate(counts):
-            if n and below + n >= half:
-                part, low, high = (half - below) / n, self.edges[i], self.edges[i + 1]
-                return low * (high / low) ** part if self.log else low + (high - low) * part
-            below += n
-        return None
-
-
-@dataclass(frozen=True)
-class Heat:
-    """Counts of images over width and height (pixels), in bins of 1/`steps` octave."""
-
-    steps: int
-    before: dict[tuple[int, int], int]
-    """(bin of width, bin of height) → images; bin b holds sides from 2^(b/steps) to 2^((b+1)/steps)."""
-    after: dict[tuple[int, int], int]
-    min_side: int
-    max_aspect: float | None
 
 
 @dataclass(frozen=True)
@@ -158,6 +121,8 @@ class Sample:
     twin: str | None = None
     """The uid of the row that was kept instead, for duplicates."""
     twin_thumbnail: Thumbnail | None = None
+    texts: tuple[CaptionText, ...] = ()
+    """Captions of all kinds, where the sample is about them."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +148,11 @@ class RunFacts:
     corpus: CorpusFacts = field(default_factory=CorpusFacts)
     kept: tuple[Sample, ...] = ()
     rejected: tuple[RejectedSamples, ...] = ()
+    scoring: ScoringFacts | None = None
+    """None where the run has no such stage, or it has no rows yet; `captioning` likewise."""
+    captioning: CaptioningFacts | None = None
+    captioned: tuple[Sample, ...] = ()
+    """Some rows with all their captions."""
 
     @property
     def rows_in(self) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from curation.report.distributions import Measure, count_bins
-from curation.report.facts import Histogram, HostFacts, NetworkFacts
+from curation.report.facts import HostFacts, NetworkFacts
+from curation.report.shapes import Histogram
 from curation.report.tables import StageTable, Tables
 
 TOP_HOSTS = 12

@@ -16,8 +16,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import curation
-from curation.report import charts, wording
-from curation.report.facts import Heat, Histogram, RunFacts, Sample, StageFacts, Thumbnail
+from curation.report import charts, ridges, wording
+from curation.report.facts import RunFacts, Sample, StageFacts, Thumbnail
+from curation.report.shapes import Heat, Histogram, Lengths
 from curation.row import Reason
 from curation.units import format_bytes
 
@@ -44,8 +45,9 @@ def render(facts: RunFacts) -> str:
         jpeg=_data_uri,
         reason_text=wording.reason_text,
         percent=_css_percent,
+        price=wording.price,
     )
-    environment.globals.update(share=wording.share, charts=charts, stage_texts=wording.STAGES)
+    environment.globals.update(share=wording.share, charts=charts, ridges=ridges, stage_texts=wording.STAGES)
     return environment.get_template("template.html").render(
         facts=facts,
         record=facts.record,
@@ -64,6 +66,11 @@ def render(facts: RunFacts) -> str:
         pictured=_pictured,
         needed=lambda sample, reason: _needed(sample, reason, facts.heat),
         median=_median,
+        spread=_spread,
+        shape=_shape,
+        lengths_of=lambda unit: (
+            [(k.kind, getattr(k, unit)) for k in facts.captioning.kinds] if facts.captioning else []
+        ),
     )
 
 
@@ -119,6 +126,19 @@ def _median(histogram: Histogram) -> str:
     medians = [histogram.median(counts) for counts in (histogram.before, histogram.after)]
     texts = ["–" if m is None else charts.axis_value(histogram, float(f"{m:.2g}")) for m in medians]
     return f"median {' → '.join(texts)}"
+
+
+def _spread(lengths: Lengths) -> str:
+    """ "9 · 12 · 31": what 5 %, half and 95 % of the captions do not exceed."""
+    if not lengths.total:
+        return "–"
+    return " · ".join(wording.count(lengths.quantile(part) or 0) for part in (0.05, 0.5, 0.95))
+
+
+def _shape(sample: Sample) -> float:
+    """Width ÷ height of a sample's tile, within reason."""
+    picture = sample.thumbnail
+    return min(max(picture.width / picture.height, 0.45), 2.4) if picture else 1.0
 
 
 def _needed(sample: Sample, reason: str, heat: Heat | None) -> tuple[int, int] | None:

@@ -8,33 +8,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from curation.bank import ImageBank
+from curation.caption.writing import IT_WROTE
 from curation.errors import CorruptionError, StorageError
+from curation.report.captioning import kinds_of, text_column
 from curation.report.facts import RejectedSamples, Sample, StageFacts
+from curation.report.model_facts import CaptionText
 from curation.report.shards import Shards
-from curation.report.tables import StageTable, Tables, quoted
+from curation.report.tables import CAPTION_COLUMN, StageTable, Tables, quoted
 from curation.report.thumbnail import thumbnail
 from curation.row import RESERVED, UID_PATTERN
 
 KEPT_SAMPLES = 24
+CAPTIONED_SAMPLES = 10
 PER_REASON = 6
-SHOWN_COLUMNS = 4
+SHOWN_COLUMNS = 6
 
 _UID_IN_TEXT = re.compile(rf"\b{UID_PATTERN.pattern}\b")
 _PLACE = ("tar", "offset", "length", "sha256")
-_NEEDED = ("url", "alt_text", "license", "width", "height", "sharpness", "bucket", *_PLACE)
+_NEEDED = ("url", "alt_text", "alt_text_tokens", "license", "width", "height", "sharpness", "bucket", *_PLACE)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Kept rows, and rows that were dropped, by stage and reason."""
+    """Kept rows, rows that were dropped, by stage and reason, and captioned ones with all their texts."""
 
     kept: tuple[Sample, ...]
     rejected: tuple[RejectedSamples, ...]
+    captioned: tuple[Sample, ...]
 
 
 @dataclass(frozen=True)
@@ -64,11 +69,14 @@ class Sampler:
             facts: of all stages.
             shards: the packed corpus.
         """
-        kept = self._choose_kept(self._stages[-1]) if self._stages else []
+        kept = self._choose_kept(self._stages[-1], KEPT_SAMPLES) if self._stages else []
+        caption = next((stage for stage in self._stages if stage.name == "caption"), None)
+        captioned = self._choose_kept(caption, CAPTIONED_SAMPLES) if caption else []
+        kinds = kinds_of(caption, {}) if caption else []
         dropped = {stage.name: self._choose_dropped(stage) for stage in self._stages}
         chosen = [row for groups in dropped.values() for rows in groups.values() for row in rows]
         twins = [twin for row in chosen if (twin := _twin(row))]
-        known = self._look_up({*kept, *(row.uid for row in chosen), *twins})
+        known = self._look_up({*kept, *captioned, *(row.uid for row in chosen), *twins})
         packed = shards.read(kept) if shards else {}
 
         def kept_sample(uid: str) -> Sample:
@@ -81,7 +89,12 @@ class Sampler:
             row = {**({} if stage == "source" else known.get(dropped.uid, {})), "url": dropped.url}
             twin = _twin(dropped)
             other = self._stored(known.get(twin, {})) if twin else None
-            return _sample(dropped.uid, row, dropped.detail, self._stored(row), twin=twin, twin_picture=other)
+            sample = _sample(dropped.uid, row, dropped.detail, self._stored(row), twin=twin, twin_picture=other)
+            return _with_raw_text(sample) if stage == "caption" else sample
+
+        def captioned_sample(uid: str) -> Sample:
+            row = known.get(uid, {})
+            return replace(_sample(uid, row, "", self._stored(row)), texts=_texts(row, kinds))
 
         groups = []
         for stage in facts:
@@ -89,11 +102,11 @@ class Sampler:
                 rows = dropped[stage.name].get(reason.reason, [])
                 samples = tuple(dropped_sample(stage.name, row) for row in rows)
                 groups.append(RejectedSamples(stage.name, reason.reason, reason.outcome, reason.count, samples))
-        return Samples(tuple(kept_sample(uid) for uid in kept), tuple(groups))
+        return Samples(tuple(map(kept_sample, kept)), tuple(groups), tuple(map(captioned_sample, captioned)))
 
-    def _choose_kept(self, last: StageTable) -> list[str]:
+    def _choose_kept(self, stage: StageTable, most: int) -> list[str]:
         rows = self._tables.query(
-            f"SELECT uid FROM {last.view} WHERE outcome = 'kept' ORDER BY {self._order}, uid LIMIT {KEPT_SAMPLES}"
+            f"SELECT uid FROM {stage.view} WHERE outcome = 'kept' ORDER BY {self._order}, uid LIMIT {most}"
         )
         return [uid for (uid,) in rows]
 
@@ -112,7 +125,8 @@ class Sampler:
         for stage in self._stages if uids else ():
             if stage.name == "source":
                 continue
-            columns = [name for name in (*_NEEDED, *self._user_columns(stage)) if name in stage.columns]
+            texts = sorted(name for name in stage.columns if CAPTION_COLUMN.fullmatch(name))
+            columns = [name for name in (*_NEEDED, *texts, *self._user_columns(stage)) if name in stage.columns]
             rows = self._tables.query(
                 f"SELECT {', '.join(map(quoted, ['uid', *columns]))} FROM {stage.view} "
                 "WHERE uid IN (SELECT unnest(?::VARCHAR[]))",
@@ -124,7 +138,7 @@ class Sampler:
         return found
 
     def _user_columns(self, stage: StageTable) -> list[str]:
-        return [name for name in self._tables.numeric_columns(stage) if name not in RESERVED][:SHOWN_COLUMNS]
+        return self._tables.free_columns(stage)[:SHOWN_COLUMNS]
 
     def _stored(self, row: dict[str, Any]) -> bytes | None:
         """The row's bytes in the image bank; None where it has none, or where they are gone or damaged."""
@@ -147,7 +161,11 @@ def _sample(
     twin_picture: bytes | None = None,
 ) -> Sample:
     url = row.get("url") or ""
-    extra = [(name, _value(value)) for name, value in row.items() if name == "sharpness" or name not in RESERVED]
+    extra = [
+        (name, _value(value))
+        for name, value in row.items()
+        if name == "sharpness" or not (name in RESERVED or CAPTION_COLUMN.fullmatch(name))
+    ]
     if row.get("license"):
         extra.append(("licence", row["license"]))
     return Sample(
@@ -164,6 +182,23 @@ def _sample(
         twin=twin,
         twin_thumbnail=thumbnail(twin_picture) if twin_picture else None,
     )
+
+
+def _texts(row: dict[str, Any], kinds: Sequence[str]) -> tuple[CaptionText, ...]:
+    """The row's captions, of all kinds that it has."""
+    names = ((kind, text_column(kind)) for kind in kinds)
+    return tuple(
+        CaptionText(kind, row[name], row.get(f"{name}_tokens"), row.get(f"{name}_similarity"))
+        for kind, name in names
+        if row.get(name)
+    )
+
+
+def _with_raw_text(sample: Sample) -> Sample:
+    """A row whose caption was rejected: its detail holds what the model wrote, and of what kind it was to be."""
+    why, wrote, raw = sample.detail.partition(IT_WROTE)
+    kind, colon, why = why.partition(": ")
+    return replace(sample, detail=why, texts=(CaptionText(kind, raw, None),)) if wrote and colon else sample
 
 
 def _twin(row: _Dropped) -> str | None:

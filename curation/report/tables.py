@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -15,10 +16,13 @@ import pyarrow.parquet as pq
 from curation.errors import StorageError
 from curation.fragments import Counts, Manifest, committed, read_manifest
 from curation.report.record import StageRecord
-from curation.row import Outcome
+from curation.row import RESERVED, Outcome
 from curation.storage import Folder, storage_errors
 
 MEMORY = "1GB"
+
+CAPTION_COLUMN = re.compile(r"caption_(?P<kind>[a-z0-9]+)(?P<of>_model|_tokens|_similarity)?")
+"""What the caption stage adds for each kind: the text, and what it knows of it."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,11 @@ class Tables:
         numbers = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE")
         return [name for name, kind, *_ in rows if kind in numbers]
 
+    def free_columns(self, table: StageTable) -> list[str]:
+        """Number columns that are not the project's own: scores, and what the list brought along."""
+        names = self.numeric_columns(table) if table.columns else []
+        return [name for name in names if name not in RESERVED and not CAPTION_COLUMN.fullmatch(name)]
+
 
 def quoted(name: str) -> str:
     """A column's or table's name as SQL takes it, whatever characters it has."""
@@ -152,6 +161,8 @@ def _schema(folder: Folder, name: str) -> pa.Schema:
 
 def _readable(kind: pa.DataType) -> bool:
     """False for columns that DuckDB does not know (16-bit floats), and for those that no page shows (embeddings)."""
+    if pa.types.is_list(kind):
+        return pa.types.is_struct(kind.value_type)  # microseconds by operator
     return not (pa.types.is_float16(kind) or pa.types.is_nested(kind)) or pa.types.is_struct(kind)
 
 

@@ -56,7 +56,17 @@ REASONS: dict[str, str] = {
     Reason.DUPLICATE_BYTES: "The same file as another row",
     Reason.DUPLICATE_PIXELS: "The same pixels as another row",
     Reason.NEAR_DUPLICATE: "Looks the same as another row; the largest image stays",
+    Reason.SEMANTIC_DUPLICATE: "Shows the same as another row; the better one stays",
     Reason.BELOW_TOP: "Not among the best rows that were asked for",
+    Reason.CAPTION_REFUSAL: "The model refused to describe it",
+    Reason.CAPTION_EMPTY: "The model wrote nothing",
+    Reason.CAPTION_REPETITION: "The caption goes round in a loop",
+    Reason.CAPTION_CUT_OFF: "Cut off at the token limit, with no whole sentence before it",
+    Reason.CAPTION_WRONG_SCRIPT: "Written in another script than asked for",
+    Reason.CAPTION_TOO_SHORT: "Fewer words than a good caption has",
+    Reason.CAPTION_TOO_LONG: "More words than a good caption has",
+    Reason.CAPTION_LOW_SIMILARITY: "The caption does not fit the image, by CLIP",
+    Reason.CAPTION_BACKEND: "The caption model could not answer",
     Reason.NO_CAPTION: "The caption that was asked for is missing",
     Reason.SMALLER_THAN_BUCKET: "Smaller than its aspect bucket, and enlarging is off",
     Reason.BANK_DAMAGED: "The stored pixels are gone or changed",
@@ -90,6 +100,15 @@ def rate(number: float | None) -> str:
     if number is None:
         return "–"
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def price(number: float | None) -> str:
+    """An amount of money: two decimals, or two significant digits below 1; "–" for none."""
+    if number is None:
+        return "–"
+    if 0 < number < 0.001:
+        return "<0.001"
+    return f"{number:,.2f}" if number >= 1 or not number else f"{number:.2g}"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from curation.report.facts import Histogram, RunFacts
+from curation.report.facts import RunFacts
+from curation.report.shapes import Histogram
 from curation.row import Outcome
 
 

@@ -22,21 +22,26 @@ from curation.fragments import Counts, Fragment, FragmentWriter, Manifest, outco
 from curation.load import make_config
 from curation.pack.shard import shard_path
 from curation.report import write_report
-from curation.row import FETCH_FIELDS, PACK_FIELDS, PACKED, SOURCE_FIELDS, Reason, Verdict, make_uid, with_outcomes
+from curation.row import (
+    FETCH_FIELDS,
+    PACK_FIELDS,
+    PACKED,
+    SOURCE_FIELDS,
+    STAYS,
+    Reason,
+    Verdict,
+    make_uid,
+    with_outcomes,
+)
 from curation.run_log import RUN_FILE
 from curation.storage import Folder
 from curation.tar import TarWriter
+from tests.report import make_models
+from tests.report.make_models import MODEL_STAGES
 
-JOURNEY = ("source", "fetch", "select", "layout", "pack")
+JOURNEY = ("source", "fetch", "score", "select", "caption", "layout", "pack")
 FOLDERS = {name: f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}" for name in JOURNEY}
 KEEP = pa.field("pwatermark", pa.float32())
-SCHEMAS = {
-    "source": outcome_schema(SOURCE_FIELDS, [KEEP]),
-    "fetch": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS),
-    "select": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS),
-    "layout": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS, PACK_FIELDS),
-    "pack": outcome_schema(SOURCE_FIELDS, [KEEP], FETCH_FIELDS, PACK_FIELDS, [PACKED]),
-}
 WORDS = ["a", "red", "house", "by", "the", "sea", "two", "small", "boats", "under", "heavy", "clouds", "at", "dusk"]
 BUCKETS = ((640, 960), (704, 896), (768, 768), (896, 704), (960, 640), (1152, 576))
 
@@ -50,6 +55,7 @@ class Made:
 
     output: Folder
     config: Config
+    journey: tuple[str, ...]
     rows: dict[str, list[tuple[Row, Verdict]]] = field(default_factory=dict)
 
     def stage(self, name: str) -> Folder:
@@ -81,12 +87,17 @@ def make_run(
     error: str | None = None,
     painter: Paint = paint,
     change: Callable[[Row], None] = lambda row: None,
+    change_captioned: Callable[[Row], None] = lambda row: None,
     reject_all: Reason | None = None,
+    reject_in: str = "fetch",
+    models: bool = False,
+    seconds: dict[str, float] | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Made:
     """Make a run of `rows` rows as far as the stage `upto`, which stays without a manifest where `unfinished`.
 
-    `change` may edit each source row; `reject_all` drops every row in fetch.
+    `change` may edit each source row, `change_captioned` each row of caption; `reject_all` drops every row in
+    `reject_in`; `models` adds the stages score and caption; `seconds` replaces those of some stages.
     """
     config = make_config(
         {
@@ -97,25 +108,37 @@ def make_run(
                 "fetch": {"min_side": 768, "max_aspect": 2.0},
                 "select": {"where": "sharpness >= 40 and pwatermark < 0.6", "dedup": {"phash": 4}},
                 "pack": {"resolution": 768},
+                **(make_models.SETTINGS if models else {}),
             },
             **(overrides or {}),
         }
     )
-    made = Made(output, config)
-    steps = {"source": _source, "fetch": _fetch, "select": _select, "layout": _layout, "pack": _pack}
+    journey = tuple(name for name in JOURNEY if models or name not in MODEL_STAGES)
+    made = Made(output, config, journey)
+    steps = {
+        "source": _source,
+        "fetch": _fetch,
+        "score": make_models.score,
+        "select": _select,
+        "caption": make_models.caption,
+        "layout": _layout,
+        "pack": _pack,
+    }
     live: list[Row] = []
-    for name in JOURNEY[: JOURNEY.index(upto) + 1]:
+    for name in journey[: journey.index(upto) + 1]:
         dice = random.Random(f"{name}/{rows}")
         given = [_listed(dice, i) for i in range(rows)] if name == "source" else live
         for row in given if name == "source" else ():
             change(row)
         judged = steps[name](dice, given)
-        if name == "fetch" and reject_all is not None:
+        if name == reject_in and reject_all is not None:
             judged = [(row, Verdict(reject_all, "all of them")) for row, _ in judged]
+        for row, _ in judged if name == "caption" else ():
+            change_captioned(row)
         made.rows[name] = judged
         _write(made, name, judged, painter, manifest=not (unfinished and name == upto))
         live = made.kept(name)
-    _write_record(made, status, error)
+    _write_record(made, status, error, seconds or {})
     return made
 
 
@@ -181,7 +204,7 @@ def _select(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
     judged: list[tuple[Row, Verdict]] = []
     for row in rows:
         winners = [r for r, verdict in judged if verdict.reason is None]
-        if row["sharpness"] < 40 or row["pwatermark"] >= 0.6:
+        if row["sharpness"] < 40 or row["pwatermark"] >= 0.6 or not make_models.good(row):
             judged.append((_bare(row), Verdict(Reason.WHERE, "sharpness >= 40 and pwatermark < 0.6")))
         elif winners and dice.random() < 0.12:
             judged.append((_bare(row), Verdict(Reason.NEAR_DUPLICATE, dice.choice(winners)["uid"])))
@@ -231,18 +254,18 @@ def _write_shard(folder: Folder, rows: list[Row], painter: Paint) -> None:
 def _write(
     made: Made, name: str, judged: list[tuple[Row, Verdict]], painter: Paint, *, manifest: bool, size: int = 90
 ) -> None:
-    folder, fragments = made.stage(name), []
+    folder, fragments, schema = made.stage(name), [], _schema(name, made.journey)
     for index, start in enumerate(range(0, len(judged), size)):
         part = judged[start : start + size]
         if name == "pack":
             _write_shard(folder, [row for row, _ in part], painter)
-        writer = FragmentWriter(folder, index, SCHEMAS[name], ("bytes_received",) if name == "fetch" else ())
+        writer = FragmentWriter(folder, index, schema, ("bytes_received",) if name == "fetch" else ())
         pictures = [_picture(row, painter) if name == "fetch" and v.reason is None else None for row, v in part]
         for (row, _), picture in zip(part, pictures, strict=True):
             if picture is not None:
                 row |= {"sha256": hashlib.sha256(picture).hexdigest(), "stored_format": "jpg"}
-        names = [f.name for f in SCHEMAS[name] if f.name not in ("outcome", "reason", "detail", "transient")]
-        columns = {n: pa.array([row.get(n) for row, _ in part], SCHEMAS[name].field(n).type) for n in names}
+        names = [f.name for f in schema if f.name not in ("outcome", "reason", "detail", "transient")]
+        columns = {n: pa.array([row.get(n) for row, _ in part], schema.field(n).type) for n in names}
         table = pa.table(columns)
         if name == "fetch":
             table = table.append_column("image", pa.array(pictures, pa.large_binary()))
@@ -267,12 +290,27 @@ def _picture(row: Row, painter: Paint) -> bytes:
     return painter(random.Random(row["uid"]), round(row["width"] * scale), round(row["height"] * scale))
 
 
-def _write_record(made: Made, status: str, error: str | None) -> None:
-    seconds = {"source": 0.4, "fetch": 21.7, "select": 0.6, "layout": 0.3, "pack": 6.2}
+def _schema(name: str, journey: tuple[str, ...]) -> pa.Schema:
+    """The stage's schema: what each stage so far has added, and carries on."""
+    added = {
+        "source": [*SOURCE_FIELDS, KEEP],
+        "fetch": FETCH_FIELDS,
+        "score": make_models.SCORE_FIELDS,
+        "caption": make_models.CAPTIONED_FIELDS,
+        "layout": PACK_FIELDS,
+        "pack": [PACKED],
+    }
+    so_far = [field for stage in journey[: journey.index(name) + 1] for field in added.get(stage, ())]
+    return outcome_schema([field for field in so_far if name == "score" or field.name not in STAYS])
+
+
+def _write_record(made: Made, status: str, error: str | None, given: dict[str, float]) -> None:
+    seconds = {"source": 0.4, "fetch": 21.7, "score": 9.5, "select": 0.6, "caption": 84.0, "layout": 0.3, "pack": 6.2}
+    seconds |= given
     stages = [
         {"name": name, "folder": FOLDERS[name], "cached": name == "source", "seconds": 0.0, "rows": 0}
         | ({"seconds": seconds[name], "rows": len(made.rows[name])} if name in made.rows else {})
-        for name in JOURNEY
+        for name in made.journey
     ]
     made.output.write_json(
         RUN_FILE,
@@ -292,4 +330,4 @@ def _write_record(made: Made, status: str, error: str | None) -> None:
 
 
 if __name__ == "__main__":
-    print(write_report(make_run(Folder(sys.argv[1]), rows=1200).output))
+    print(write_report(make_run(Folder(sys.argv[1]), rows=1200, models=True).output))

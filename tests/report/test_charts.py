@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from curation.report import charts
-from curation.report.facts import Heat, Histogram
+from curation.report.shapes import Heat, Histogram
 
 
 def rects(svg: str, name: str) -> list[dict[str, float]]:
