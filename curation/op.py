@@ -34,9 +34,9 @@ class Operator(ABC):
     version: ClassVar[str] = "1"
     """Change it whenever results change: it is part of the stage's identity."""
     cost: ClassVar[Cost] = Cost.CPU
-    reads: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[str, ...] = ()
     """Columns that must be there. `image` asks for the stored bytes of each row."""
-    writes: ClassVar[tuple[pa.Field, ...]] = ()
+    writes: tuple[pa.Field, ...] = ()
     """Columns that it adds, outcome columns aside."""
 
     def setup(self) -> None:

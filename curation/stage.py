@@ -96,6 +96,12 @@ class Stage(ABC):
         fields = [f for f in self.upstream.folder.read_schema(first) if f.name not in OUTCOME_NAMES]
         return outcome_schema(fields, added)
 
+    def check_models(self, online: bool) -> None:
+        """Refuse models that cannot be loaded, before any work of the run starts. Raises ConfigError.
+
+        Models on the hub are asked for only if `online`. Called for stages that are not finished.
+        """
+
     def complete(self, fragments: tuple[Fragment, ...]) -> dict[str, Any]:
         """Write what stands beside the fragments, just before the manifest; returns the manifest's `extra`."""
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from curation.config.base import BatchRun, Settings
 from curation.row import RESERVED
@@ -60,21 +60,3 @@ class ScoreSettings(Settings):
             if not name.isidentifier() or name in RESERVED or name in ("clip", "aesthetic", "clip_similarity"):
                 raise ValueError(f"{name!r} cannot be the name of a new column")
         return classifiers
-
-    @model_validator(mode="after")
-    def _known(self) -> ScoreSettings:
-        known = ["clip", "aesthetic", *MEASURED_BY_FETCH, *self.classifiers]
-        for name in self.ops:
-            if ":" not in name and name not in known:
-                raise ValueError(
-                    f"no operator {name!r}: there is {', '.join(known)}; add it under `classifiers`, "
-                    "or name a class as package.module:Class"
-                )
-        if len(set(self.ops)) < len(self.ops):
-            raise ValueError("an operator is named twice in `ops`")
-        if "aesthetic" in self.ops:
-            if "clip" not in self.ops[: self.ops.index("aesthetic")]:
-                raise ValueError("`aesthetic` works on CLIP's embedding: put `clip` before it in `ops`")
-            if self.aesthetic is None:
-                raise ValueError("`aesthetic` in `ops` needs the file of its head under `aesthetic`")
-        return self

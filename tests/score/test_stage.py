@@ -72,8 +72,8 @@ def test_damaged_pixels_fail_their_row_alone(listed: Path, tmp_path: Path) -> No
     [
         ("no colon", "is not of the form package.module:Class"),
         ("no_such_module:Class", "cannot import no_such_module"),
-        (f"{OPS}:Missing", "is not a curation.op.BatchOperator"),
-        ("curation.op:Cost", "is not a curation.op.BatchOperator"),
+        (f"{OPS}:Missing", "is neither a curation.op.BatchOperator nor an ImageOperator"),
+        ("curation.op:Cost", "is neither a curation.op.BatchOperator nor an ImageOperator"),
     ],
 )
 def test_what_is_no_operator_is_refused(listed: Path, tmp_path: Path, path: str, message: str) -> None:
