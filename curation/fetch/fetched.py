@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from curation.image.decoder import COLUMNS, Checked
+from curation.image.decoder import Checked
 from curation.image.probe import Header
+from curation.image.protocol import COLUMNS
 from curation.row import FETCH_FIELDS, IMAGE, Verdict, with_outcomes
 
 if TYPE_CHECKING:

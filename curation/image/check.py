@@ -35,6 +35,7 @@ from curation.image.extent import ends_early, gif_frames
 from curation.image.header import Header, NeedMore, Unusable, read_header
 from curation.image.ifd import orientation_of
 from curation.image.measure import Measures, measure, reduction
+from curation.image.protocol import ImageColumns
 from curation.image.rules import Fault, Limits, broken_rule
 from curation.image.strip import Parts, strip_jpeg, strip_png, strip_webp
 
@@ -53,26 +54,12 @@ _JPEG_QUALITY = 97
 _STORED = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
-@dataclass(slots=True)
-class Finding:
-    """What the check found out; everything behind `detail` holds for kept images only, `format` to `height` if known.
-
-    The names are those of the columns in `curation.row.FETCH_FIELDS`.
-    """
+@dataclass(slots=True, kw_only=True)
+class Finding(ImageColumns):
+    """What the check found out, and why the image is dropped or None."""
 
     reason: str | None = None
     detail: str = ""
-    format: str | None = None
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    source_sha256: str | None = None
-    pixel_sha256: str | None = None
-    phash: int | None = None
-    sharpness: float | None = None
-    stored_format: str | None = None
-    stored_as_is: bool | None = None
-    sha256: str | None = None
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """The disposable process that decodes hostile files: `python -m curation.image.child LIMITS`.
 
-Started by `curation.image.decoder.Decoder`, which feeds it files on its standard input. Frames, little-endian:
-a request is an 8-byte length and the file; an answer is a 4-byte length of JSON, an 8-byte length of stored bytes, then
-both. The first answer, unasked for, says that the child is ready. It ends when its input does, so it never outlives
-its parent; Ctrl-C and SIGTERM are for the parent to act on. Imports neither Ray nor torch, pyarrow or pydantic.
+Started by `curation.image.decoder.Decoder`, which feeds it files on its standard input: a request is
+`protocol.REQUEST` and the file; an answer is `protocol.ANSWER`, JSON, and stored bytes. The first answer, unasked
+for, says that the child is ready. It ends when its input does, so it never outlives its parent; Ctrl-C and SIGTERM
+are for the parent to act on. Imports neither Ray nor torch, pyarrow or pydantic.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import resource
 import signal
-import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,14 +21,10 @@ from collections.abc import Callable
 import cv2
 
 from curation.image.check import Finding, check, set_up_libraries
+from curation.image.protocol import ANSWER, EXIT_MEMORY, PIPE, REQUEST
 from curation.image.rules import Limits
 
-EXIT_MEMORY = 77
-"""Exit code where an image did not fit into `Limits.memory`."""
-
 _COLUMNS = tuple(f.name for f in dataclasses.fields(Finding))
-
-_PIPE = 1 << 20  # bytes; the parent makes the pipes this wide
 
 _SPARE = 64_000_000
 """Bytes of address space that a child must have left for images when it starts."""
@@ -87,20 +82,20 @@ def _address_space() -> int:
 
 def _received(stream: int) -> bytes | None:
     """The next request; None at the end of the input."""
-    head = _read(stream, 8)
+    head = _read(stream, REQUEST.size)
     try:
-        return None if head is None else _read(stream, struct.unpack("<Q", head)[0])
+        return None if head is None else _read(stream, REQUEST.unpack(head)[0])
     except MemoryError:
         os._exit(EXIT_MEMORY)
 
 
 def _read(stream: int, size: int) -> bytes | None:
-    part = os.read(stream, min(size, _PIPE))
+    part = os.read(stream, min(size, PIPE))
     if len(part) == size:
         return part
     parts, missing = [part], size - len(part)
     while missing and part:
-        part = os.read(stream, min(missing, _PIPE))
+        part = os.read(stream, min(missing, PIPE))
         parts.append(part)
         missing -= len(part)
     return b"".join(parts) if not missing else None
@@ -108,7 +103,7 @@ def _read(stream: int, size: int) -> bytes | None:
 
 def _send(stream: int, answer: dict[str, object], stored: bytes) -> None:
     text = json.dumps(answer).encode()
-    parts = [struct.pack("<IQ", len(text), len(stored)) + text, stored]
+    parts = [ANSWER.pack(len(text), len(stored)) + text, stored]
     for part in parts:
         view = memoryview(part)
         while view:

@@ -12,7 +12,6 @@ import json
 import os
 import select
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -23,11 +22,9 @@ from typing import IO, Any, ClassVar
 
 from curation.config import FetchSettings
 from curation.errors import ConfigError, RunError
+from curation.image.protocol import ANSWER, COLUMNS, EXIT_MEMORY, PIPE, REQUEST, ImageColumns
 from curation.image.rules import Limits
 from curation.row import KEPT, Reason, Verdict
-
-_PIPE = 1 << 20
-"""Bytes. What a pipe may hold for users without privileges (pipe(7)): most images go through in one write."""
 
 _START_S = 60.0
 """Seconds that a child may take to start."""
@@ -35,41 +32,18 @@ _START_S = 60.0
 GRACE_S = 10.0
 """Seconds beyond three times its CPU limit after which a child that does not answer is killed."""
 
-_EXIT_MEMORY = 77
-"""`curation.image.child.EXIT_MEMORY`, which this process must not import: it loads the decoders."""
 
-_HEAD = struct.Struct("<IQ")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """A verdict, and the columns of the same names (`curation.row.FETCH_FIELDS`).
-
-    Of dropped images `format`, `width` and `height` are there where the header told them, the others are None.
-    """
+@dataclass(slots=True, kw_only=True)
+class Checked(ImageColumns):
+    """The columns, the verdict, and what to store."""
 
     verdict: Verdict
-    format: str | None = None
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-    source_sha256: str | None = None
-    pixel_sha256: str | None = None
-    phash: int | None = None
-    sharpness: float | None = None
-    stored_format: str | None = None
-    stored_as_is: bool | None = None
-    sha256: str | None = None
     stored: bytes | None = None
     """What belongs into the image bank; of kept images only."""
 
     def columns(self) -> dict[str, Any]:
         """The fetch columns that the image check fills, by name."""
         return {name: getattr(self, name) for name in COLUMNS}
-
-
-COLUMNS = tuple(name for name in Checked.__dataclass_fields__ if name not in ("verdict", "stored"))
-"""Names of the fetch columns that the image check fills."""
 
 
 class Decoder:
@@ -111,7 +85,7 @@ class Decoder:
             child = self._running_child()
             deadline = time.monotonic() + self._answer_s
             try:
-                _write(_stream(child.stdin), struct.pack("<Q", len(data)), deadline)
+                _write(_stream(child.stdin), REQUEST.pack(len(data)), deadline)
                 _write(_stream(child.stdin), data, deadline)
                 answer, stored = _read_answer(child, deadline)
             except (OSError, EOFError) as error:
@@ -164,7 +138,7 @@ class Decoder:
         for stream in (_stream(child.stdin), _stream(child.stdout)):
             os.set_blocking(stream.fileno(), False)
             with contextlib.suppress(OSError):  # the user's share of wide pipes is used up: slower, no worse
-                fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
+                fcntl.fcntl(stream.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
         try:
             answer, _ = _read_answer(child, time.monotonic() + _START_S)
         except (OSError, EOFError):
@@ -198,7 +172,7 @@ class Decoder:
             return Verdict(Reason.DECODER_DIED, f"no answer within {self._answer_s:g} s")
         if code == -signal.SIGPROF:
             return Verdict(Reason.DECODE_CPU_LIMIT, f"over {self._limits.cpu_s:g} s of CPU time")
-        if code == _EXIT_MEMORY:
+        if code == EXIT_MEMORY:
             return Verdict(Reason.DECODE_MEMORY_LIMIT, f"over {self._limits.memory} bytes of address space")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return Verdict(Reason.DECODER_DIED, how + (", perhaps out of memory" if code == -signal.SIGKILL else ""))
@@ -246,7 +220,7 @@ def _read(stream: int, size: int, deadline: float) -> bytes:
     parts: list[bytes] = []
     while size:
         try:
-            part = os.read(stream, min(size, _PIPE))
+            part = os.read(stream, min(size, PIPE))
         except BlockingIOError:
             _wait(stream, select.POLLIN, deadline)
             continue
@@ -260,6 +234,6 @@ def _read(stream: int, size: int, deadline: float) -> bytes:
 def _read_answer(child: subprocess.Popen[bytes], deadline: float) -> tuple[dict[str, Any], bytes]:
     stream = _stream(child.stdout).fileno()
     _wait(stream, select.POLLIN, deadline)
-    text_size, stored_size = _HEAD.unpack(_read(stream, _HEAD.size, deadline))
+    text_size, stored_size = ANSWER.unpack(_read(stream, ANSWER.size, deadline))
     answer: dict[str, Any] = json.loads(_read(stream, text_size, deadline))
     return answer, _read(stream, stored_size, deadline)

@@ -1,7 +1,8 @@
-"""What the decoder tests ask of processes: is it there, is it busy, whose child is it."""
+"""What the decoder tests ask of processes: is it there, is it at work, whose child is it."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,12 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
 
 
-def busy(pid: int | None) -> bool:
-    """Whether a process is computing now, past its start."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12]) > 0 and fields[0] == "R"
+def wait_until_at_work(pid: int) -> None:
+    """Wait for a process to compute for a tenth of a second from now on: the end of a small image takes less."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    wait_for(lambda: ticks() - before >= os.sysconf("SC_CLK_TCK") // 10)

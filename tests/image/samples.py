@@ -88,3 +88,7 @@ def _segment(marker: int, payload: bytes) -> bytes:
 def insert_segments(jpeg: bytes, *segments: tuple[int, bytes]) -> bytes:
     """`jpeg` with (marker, payload) segments behind its SOI."""
     return jpeg[:2] + b"".join(_segment(m, p) for m, p in segments) + jpeg[2:]
+
+
+GOOD = saved(photo(), "jpeg")
+CPU_BOMB = many_scans(1024, 800)

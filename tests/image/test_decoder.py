@@ -15,21 +15,10 @@ from PIL import Image
 from curation.config import FetchSettings
 from curation.errors import ConfigError, RunError
 from curation.image import decoder as decoder_module
-from curation.image.child import EXIT_MEMORY
 from curation.image.decoder import Decoder
 from curation.row import KEPT, Outcome, Reason
-from tests.image.processes import busy, running, wait_for
-from tests.image.samples import blank_png, insert_segments, many_scans, photo, saved
-
-GOOD = saved(photo(), "jpeg")
-CPU_BOMB = many_scans(1024, 800)
-
-
-@pytest.fixture
-def decoder() -> Iterator[Decoder]:
-    with Decoder(FetchSettings()) as found:
-        yield found
-
+from tests.image.processes import running, wait_for, wait_until_at_work
+from tests.image.samples import CPU_BOMB, GOOD, blank_png, insert_segments, many_scans, photo, saved
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The way of an image
@@ -137,7 +126,7 @@ def test_killed_at_work(number: signal.Signals) -> None:
         assert victim is not None
 
         def kill() -> None:
-            wait_for(lambda: busy(victim))
+            wait_until_at_work(victim)
             os.kill(victim, number)
 
         killer = threading.Thread(target=kill)
@@ -225,10 +214,6 @@ def test_a_child_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(decoder_module, "_environment", lambda: {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
     with Decoder(FetchSettings()) as decoder, pytest.raises(RunError, match="built for another machine"):
         decoder.check(GOOD)
-
-
-def test_exit_codes_agree() -> None:
-    assert decoder_module._EXIT_MEMORY == EXIT_MEMORY
 
 
 def test_ctrl_c_and_sigterm_leave_the_child_to_its_parent(decoder: Decoder) -> None:

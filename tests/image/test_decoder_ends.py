@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 from PIL import ImageCms
@@ -18,18 +17,8 @@ from curation.errors import ConfigError, RunError
 from curation.image.decoder import Decoder
 from curation.image.pool import DecoderPool
 from curation.row import Reason
-from tests.image.processes import busy, children, running, wait_for
-from tests.image.samples import ALL_FORMATS, many_scans, photo, saved
-
-GOOD = saved(photo(), "jpeg")
-CPU_BOMB = many_scans(1024, 800)
-
-
-@pytest.fixture
-def decoder() -> Iterator[Decoder]:
-    with Decoder(FetchSettings()) as found:
-        yield found
-
+from tests.image.processes import children, running, wait_for, wait_until_at_work
+from tests.image.samples import ALL_FORMATS, CPU_BOMB, GOOD, photo, saved
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Nothing stays behind
@@ -54,6 +43,7 @@ def test_closing_ends_a_check_at_once() -> None:
     decoder = Decoder(FetchSettings(decode_cpu_s=100))
     decoder.check(GOOD)
     victim = decoder.pid
+    assert victim is not None
     caught: list[BaseException] = []
 
     def check() -> None:
@@ -64,7 +54,7 @@ def test_closing_ends_a_check_at_once() -> None:
 
     thread = threading.Thread(target=check)
     thread.start()
-    wait_for(lambda: busy(victim))
+    wait_until_at_work(victim)
     decoder.close()
     thread.join(20)
     assert not thread.is_alive()
@@ -92,7 +82,7 @@ def test_the_child_dies_with_its_parent(at_work: bool) -> None:
     if at_work:
         parent.stdin.write(CPU_BOMB)
         parent.stdin.close()
-        wait_for(lambda: busy(child))
+        wait_until_at_work(child)
     parent.kill()
     parent.wait()
     parent.stdout.close()
