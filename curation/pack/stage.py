@@ -112,20 +112,26 @@ def _step(stage: Stage, counts: Counts) -> dict[str, Any]:
     }
 
 
+_PLACES = ("path", "model", "tokenizer", "aesthetic")
+"""Settings that may name a file or folder of this machine."""
+_LEFT_OUT = ("output", "run", "endpoint", "api_key_env")
+
+
 def published(config: dict[str, Any]) -> dict[str, Any]:
     """`config` as the corpus carries it: what decided its contents, and nothing about the machine that made it.
 
-    Left out: `output`, and every `run` (speed only). Of a list on a disk only the file's own name stays.
+    Left out: `output`, every `run` (speed only), and how an endpoint is reached. Of a list or a model on a disk only its
+    own name stays.
     """
 
-    def clean(value: Any) -> Any:
+    def clean(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {key: clean(inner) for key, inner in value.items() if key not in ("output", "run")}
-        return [clean(inner) for inner in value] if isinstance(value, list | tuple) else value
+            return {key: clean(inner, key) for key, inner in value.items() if key not in _LEFT_OUT}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        if key in _PLACES and isinstance(value, str) and value.startswith(("/", "file:", "~")):
+            return value.rstrip("/").rsplit("/", 1)[-1]
+        return value
 
     result: dict[str, Any] = clean(config)
-    sources = result.get("source", [])
-    for source in sources if isinstance(sources, list) else [sources]:
-        if source["path"].startswith(("/", "file:", "~")):
-            source["path"] = source["path"].rstrip("/").rsplit("/", 1)[-1]
     return result

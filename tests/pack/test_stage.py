@@ -115,12 +115,20 @@ def test_nothing_of_this_machine_is_published(whole: Packed) -> None:
         "name": "x",
         "output": "/data/out",
         "source": [{"path": "/home/a/list.parquet"}, {"path": "s3://bucket/list/*.parquet"}],
-        "stages": {"pack": {"quality": 95, "run": {"workers": 3}}},
+        "stages": {
+            "score": {"clip": {"model": "/models/clip", "revision": None}, "aesthetic": "~/heads/linear.pth"},
+            "caption": {"model": "org/vlm", "endpoint": "http://10.0.0.7:8000/v1", "api_key_env": "OUR_KEY"},
+            "pack": {"quality": 95, "run": {"workers": 3}},
+        },
     }
     assert published(config) == {
         "name": "x",
         "source": [{"path": "list.parquet"}, {"path": "s3://bucket/list/*.parquet"}],
-        "stages": {"pack": {"quality": 95}},
+        "stages": {
+            "score": {"clip": {"model": "clip", "revision": None}, "aesthetic": "linear.pth"},
+            "caption": {"model": "org/vlm"},
+            "pack": {"quality": 95},
+        },
     }
     assert config["output"] == "/data/out"
 
