@@ -75,21 +75,39 @@ def make_scene(objects: list[SceneObject], background: str, pattern: str) -> Sce
     return Scene(objects=ordered, background=background, pattern=pattern)
 
 
-def random_scene(seed: object) -> Scene:
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The words that scenes are made of; a smaller world takes some of the whole one's."""
+
+    shapes: tuple[str, ...] = SHAPES
+    colours: tuple[str, ...] = COLOURS
+    textures: tuple[str, ...] = TEXTURES
+    sizes: tuple[str, ...] = SIZES
+    positions: tuple[str, ...] = POSITIONS
+    backgrounds: tuple[str, ...] = BACKGROUNDS
+    patterns: tuple[str, ...] = PATTERNS
+    counts: tuple[float, ...] = (0.2, 0.3, 0.3, 0.2)
+    """How likely are one object, two, …"""
+
+
+WHOLE = World()
+
+
+def random_scene(seed: object, world: World = WHOLE) -> Scene:
     """The scene of a seed (any value with a stable `str`): the same on every machine."""
     dice = Dice("scene", seed)
-    count = dice.weighted({1: 0.2, 2: 0.3, 3: 0.3, 4: 0.2})
+    count = dice.weighted({i + 1: share for i, share in enumerate(world.counts)})
     objects = [
         SceneObject(
-            shape=dice.pick(SHAPES),
-            colour=dice.pick(COLOURS),
-            texture=dice.pick(TEXTURES),
-            size=dice.pick(SIZES),
+            shape=dice.pick(world.shapes),
+            colour=dice.pick(world.colours),
+            texture=dice.pick(world.textures),
+            size=dice.pick(world.sizes),
             position=position,
         )
-        for position in dice.shuffled(POSITIONS)[:count]
+        for position in dice.shuffled(world.positions)[:count]
     ]
-    return make_scene(objects, dice.pick(BACKGROUNDS), dice.pick(PATTERNS))
+    return make_scene(objects, dice.pick(world.backgrounds), dice.pick(world.patterns))
 
 
 def _known(what: str, word: str, words: tuple[str, ...]) -> None:

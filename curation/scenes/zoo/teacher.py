@@ -1,0 +1,196 @@
+"""Trains the teacher: an SDXL-shaped text-to-image model of the studio, saved as a `StableDiffusionXLPipeline` folder.
+
+    python -m curation.scenes.zoo.teacher [--steps N]       after tokenizer and vae
+
+As SDXL it has two text encoders (their penultimate layers side by side, the second one's projection pooled), a U-Net of
+three levels of which the upper one has no attention, and conditioning on original size, crop and target size. Text
+encoders and U-Net learn together, from nothing. The model predicts v (Salimans & Ho 2022, §4) on SDXL's noise schedule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from curation.scenes.describe import dense, medium, short
+from curation.scenes.dice import Dice
+from curation.scenes.studio import SIDE
+from curation.scenes.zoo.pictures import as_input, indices, pictures, scene_of
+from curation.scenes.zoo.tokenizer import make_tokenizer
+from curation.scenes.zoo.training import Training, arguments, device, in_bf16
+
+PICTURES = 60_000
+LR = 8e-4
+MAX_TOKENS = 40
+"""The studio's dense captions have at most 36; attention over 77 would take a third more time."""
+REDUCED = (32, 16)
+"""Some pictures are shown scaled down to these sides and up again, with that as their original size."""
+REDUCED_SHARE = 0.1
+CAPTIONS = {"dense": 0.75, "medium": 0.1, "short": 0.05, "empty": 0.1}
+
+
+def make_text_encoders(vocabulary: int) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
+    """Untrained: three layers each, widths 96 and 128."""
+    both = {
+        "vocab_size": vocabulary,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": MAX_TOKENS,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    first = CLIPTextConfig(hidden_size=96, intermediate_size=384, projection_dim=96, **both)
+    second = CLIPTextConfig(hidden_size=128, intermediate_size=512, projection_dim=128, hidden_act="gelu", **both)
+    return CLIPTextModel(first), CLIPTextModelWithProjection(second)
+
+
+def make_unet() -> UNet2DConditionModel:
+    """Untrained, SDXL's shape in small: attention of depth 1 and 4 on the two lower levels."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=16,
+        out_channels=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(64, 96, 96),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 1, 4),
+        attention_head_dim=(2, 3, 3),
+        cross_attention_dim=224,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=128 + 6 * 32,
+        norm_num_groups=16,
+    )
+
+
+class Parts(nn.Module):
+    """What learns together."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.text_encoder, self.text_encoder_2 = make_text_encoders(len(tokenizer))
+        self.unet = make_unet()
+
+    def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, sizes: Tensor) -> Tensor:
+        """v of noisy `latents` [B, 16, 8, 8] at `timesteps` [B], for `tokens` [B, T] and time ids `sizes` [B, 6]."""
+        first = self.text_encoder(tokens, output_hidden_states=True)
+        second = self.text_encoder_2(tokens, output_hidden_states=True)
+        text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        added = {"text_embeds": second.text_embeds, "time_ids": sizes}
+        v: Tensor = self.unet(latents, timesteps, encoder_hidden_states=text, added_cond_kwargs=added).sample
+        return v
+
+
+def scheduler() -> EulerDiscreteScheduler:
+    """SDXL's noise schedule, predicting v, sampled from its noisiest end."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+
+
+def caption(index: int, seed: object) -> str:
+    """A caption for training picture `index`: mostly dense, sometimes shorter, sometimes none at all."""
+    dice = Dice("caption", index, seed)
+    kind = dice.weighted(CAPTIONS)
+    if kind == "empty":
+        return ""
+    scene = scene_of(index)
+    return dense(scene, seed) if kind == "dense" else medium(scene) if kind == "medium" else short(scene)
+
+
+def reduced(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """uint8 [B, SIDE, SIDE, 3] scaled down to `side` and up again."""
+    out = []
+    for image in images:
+        small = Image.fromarray(image).resize((side, side), Image.Resampling.BOX)
+        out.append(np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    return np.stack(out)
+
+
+def encoded(vae: AutoencoderKL, work: Path) -> Tensor:
+    """float16 [1 + len(REDUCED), PICTURES, 16, 8, 8]: scaled latents of the pictures, whole and reduced."""
+    path = work / "latents.pt"
+    if not path.exists():
+        images = pictures(work, PICTURES)
+        latents = torch.empty(1 + len(REDUCED), PICTURES, 16, 8, 8, dtype=torch.float16)
+        for i, side in enumerate((SIDE, *REDUCED)):
+            for start in range(0, PICTURES, 500):
+                batch = np.asarray(images[start : start + 500])
+                batch = batch if side == SIDE else reduced(batch, side)
+                with torch.no_grad(), in_bf16():
+                    found = vae.encode(as_input(batch).to(device())).latent_dist.mode()
+                latents[i, start : start + 500] = (found.float() * vae.config.scaling_factor).half().cpu()
+        torch.save(latents, path)
+    return torch.load(path, weights_only=True)  # type: ignore[no-any-return]
+
+
+def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = MAX_TOKENS
+    vae = AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32).to(device()).eval()
+    parts = Parts(tokenizer).to(device())
+    for name, part in parts.named_children():
+        print(f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters")
+    latents = encoded(vae, work)
+    kept = scheduler().alphas_cumprod.to(device())
+
+    def loss(step: int) -> Tensor:
+        dice = np.random.default_rng((seed, step, 1))
+        which = indices(step, batch, PICTURES, seed)
+        sides = np.where(dice.random(batch) < REDUCED_SHARE, dice.integers(1, 1 + len(REDUCED), batch), 0)
+        clean = latents[torch.from_numpy(sides), torch.from_numpy(which)].float().to(device())
+        texts = [caption(int(i), (step, n)) for n, i in enumerate(which)]
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device())
+        original = torch.tensor((SIDE, *REDUCED), dtype=torch.float32)[torch.from_numpy(sides)]
+        side = torch.full((batch,), float(SIDE))
+        sizes = torch.stack([original, original, 0 * side, 0 * side, side, side], dim=1).to(device())
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        noise = torch.randn(clean.shape, generator=generator).to(device())
+        timesteps = torch.randint(0, len(kept), (batch,), generator=generator).to(device())
+        a = kept[timesteps].sqrt()[:, None, None, None]
+        b = (1 - kept[timesteps]).sqrt()[:, None, None, None]
+        with in_bf16():
+            v = parts(a * clean + b * noise, timesteps, tokens, sizes)
+        return F.mse_loss(v.float(), a * noise - b * clean)
+
+    training = Training("teacher", parts, work, steps=steps, lr=LR)
+    training.run(loss)
+    training.finish()
+    pipeline(parts, vae, tokenizer).save_pretrained(out)
+
+
+def pipeline(parts: Parts, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
+    """The trained parts as a pipeline, in half precision."""
+    made = StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=parts.text_encoder,
+        text_encoder_2=parts.text_encoder_2,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer,
+        unet=parts.unet,
+        scheduler=scheduler(),
+        force_zeros_for_empty_prompt=False,
+        add_watermarker=False,
+    )
+    return made.to(torch.float16)
+
+
+if __name__ == "__main__":
+    given = arguments(__doc__, steps=12_000, batch=128, out="teacher")
+    train(given.steps, given.batch, given.seed, given.work, given.out)
