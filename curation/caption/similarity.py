@@ -7,6 +7,7 @@ every text that passed the other checks; a text beyond CLIP's limit is judged by
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,7 +37,7 @@ class Similarity:
         self._clip.check(online)
 
     def setup(self) -> None:
-        self._clip = self._clip.fresh()
+        self._clip = copy.copy(self._clip)
         self._clip.setup()
         # One thread: the event loop goes on, and no two calls are in the tokenizer, which cannot be shared.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="clip")

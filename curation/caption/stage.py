@@ -31,6 +31,7 @@ from curation.model_signature import model_signature
 from curation.models import is_local
 from curation.op import Cost
 from curation.row import CAPTION_FIELDS, KEPT, Reason, Verdict, with_outcomes
+from curation.score.model import limit_threads
 from curation.stage import Pool, RowStage, Stage
 from curation.storage import Folder
 
@@ -117,7 +118,9 @@ class CaptionStage(RowStage):
         return Pool(run.workers or max(1, int(cpus)), cpus=1)
 
     def setup(self, workers: int) -> None:
-        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        cores = len(os.sched_getaffinity(0))
+        models_here = self.settings.backend == "transformers" or self.similarity is not None
+        threads = limit_threads(workers, cores) if models_here else max(1, cores // workers)
         self._rows_in_hand = max(1, self.settings.run.concurrency // workers)
         self.counter.setup()
         if self.similarity is not None:
