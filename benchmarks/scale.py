@@ -3,10 +3,10 @@
     python -m benchmarks.scale [--rows 4000] [--rounds 3]
 
 Runs `curate run` over N, 4 N and 10 N rows of the loopback origin. Time is that of the stages (`run.json`), in which
-pools of workers start: a constant of some seconds, so ten times the list takes less than ten times the time. Whether the
-rest grows in proportion is told by what a further row takes, up to 4 N and from there on. Memory is the peak resident
-size of the driver and of the largest process of each kind. No peer: the question is about ourselves; `peers` holds the
-smaller run.
+pools of workers start: a constant of some seconds, so ten times the list takes less than ten times the time. Whether
+the rest grows in proportion is told by what a further row takes, up to 4 N and from there on. Memory is the peak
+resident size of the driver and of the largest process of each kind. No peer: the question is about ourselves; `peers`
+holds the smaller run.
 """
 
 from __future__ import annotations

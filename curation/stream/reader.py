@@ -1,0 +1,117 @@
+"""Bytes of samples, checked: local shards by one `pread` a sample, others by ranges or through the node's cache.
+
+A file is never mapped into memory: one that shrinks under a map kills the process, one that shrinks under `pread` is
+told as damage.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
+
+import google_crc32c
+
+from curation.config.stream import ReadRun
+from curation.errors import CorruptionError, StorageError
+from curation.stream.cache import ShardCache
+from curation.stream.corpus import Corpus
+
+MOST_OPEN = 512
+"""Files that a reader holds open."""
+AT_ONCE = 16
+"""Ranges from afar that one process reads at once."""
+
+
+class Reader:
+    """Reads samples of one corpus by row. Made anew in each process: it holds files and threads."""
+
+    def __init__(self, corpus: Corpus, run: ReadRun) -> None:
+        self._corpus = corpus
+        self._run = run
+        self._open: OrderedDict[int, int] = OrderedDict()
+        self._cache: ShardCache | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        if corpus.folder.local is None:
+            self._pool = ThreadPoolExecutor(AT_ONCE, "curate-read")
+            if run.cache is not None:
+                self._cache = ShardCache(run.cache, run.cache_bytes, max(shard.bytes for shard in corpus.shards))
+
+    def close(self) -> None:
+        for file in self._open.values():
+            os.close(file)
+        self._open.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def read(self, rows: Sequence[int]) -> list[bytes | CorruptionError]:
+        """The tar records of each of `rows`, or what is wrong with them.
+
+        Raises StorageError where a shard cannot be read at all, after all retries.
+        """
+        if self._pool is not None and self._cache is None:
+            return list(self._pool.map(self._one, rows))
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: int) -> bytes | CorruptionError:
+        corpus = self._corpus
+        number = int(corpus.shard[row])
+        offset, length = int(corpus.offset[row]), int(corpus.length[row])
+        try:
+            records = self._range(number, offset, length)
+        except CorruptionError as error:
+            return error
+        if google_crc32c.value(records) != corpus.crc32c[row]:
+            key = corpus.keys([row])[0]  # type: ignore[arg-type]
+            what = f"cut at {len(records)} of {length} bytes" if len(records) < length else "CRC-32C differs"
+            where = f"{corpus.folder.path(corpus.shards[number].name)}: bytes {offset}+{length}"
+            return CorruptionError(f"{where}, sample {key}: {what}")
+        return records
+
+    def _range(self, shard: int, offset: int, length: int) -> bytes:
+        if self._corpus.folder.local is None and self._cache is None:
+            return self._from_afar(shard, offset, length)
+        return os.pread(self._file(shard), length, offset)
+
+    def _file(self, number: int) -> int:
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        shard = self._corpus.shards[number]
+        path = self._corpus.folder.path(shard.name)
+        if self._cache is not None:
+            path = str(self._cache.path(shard, lambda offset, length: self._patiently(number, offset, length)))
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise StorageError(f"shard {path}: {error.strerror}") from error
+        self._open[number] = file
+        if len(self._open) > MOST_OPEN:
+            os.close(self._open.popitem(last=False)[1])
+        return file
+
+    def _patiently(self, shard: int, offset: int, length: int) -> bytes:
+        """A range from afar, given up where it stalls, and tried again."""
+        assert self._pool is not None
+        return self._from_afar(shard, offset, length)
+
+    def _from_afar(self, shard: int, offset: int, length: int) -> bytes:
+        """One range, by a thread that is left behind where it brings nothing for `stall_s`."""
+        name = self._corpus.shards[shard].name
+        for attempt in range(self._run.retries + 1):
+            single = ThreadPoolExecutor(1, "curate-range")
+            try:
+                return single.submit(self._corpus.folder.read_range, name, offset, length).result(self._run.stall_s)
+            except Late:
+                problem = f"nothing came for {self._run.stall_s:g} s"
+            except StorageError as error:
+                problem = str(error)
+            finally:
+                single.shutdown(wait=False, cancel_futures=True)
+            if attempt < self._run.retries:
+                time.sleep(min(8.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.5))
+        raise StorageError(f"{self._corpus.folder.path(name)}: bytes {offset}+{length}: {problem}")
