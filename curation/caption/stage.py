@@ -146,15 +146,14 @@ class CaptionStage(RowStage):
     async def _row_by_row(self, rows: pa.Table) -> AsyncIterator[pa.Table]:
         running: set[asyncio.Task[pa.Table]] = set()
         try:
-            for start in range(rows.num_rows):
-                if len(running) >= self._rows_in_hand:
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        yield task.result()
-                running.add(asyncio.create_task(self._one(rows.slice(start, 1))))
-            while running:
+            start = 0
+            while running or start < rows.num_rows:
+                while start < rows.num_rows and len(running) < self._rows_in_hand:
+                    running.add(asyncio.create_task(self._one(rows.slice(start, 1))))
+                    start += 1
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
+                # What is finished is handed over before an error ends it all.
+                for task in sorted(done, key=lambda task: task.exception() is not None):
                     yield task.result()
         finally:
             for task in running:
