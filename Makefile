@@ -26,7 +26,7 @@ check: install
 	$(BIN)/mypy
 
 bench: install
-	for name in ingest scale select pack; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in ingest scale select semantic pack; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -3,8 +3,8 @@
     python -m benchmarks.semantic [--rows 1000000] [--few 100000] [--folder DIR]
 
 Makes a table with an embedding a row and planted duplicates (`benchmarks/embeddings.py`, 1.6 GB a million rows;
-`--folder` keeps it for the next time), then runs select over it from nothing, each time in a process of its own. A fifth
-of the rows has to go; the cases say how many of them stayed, and how many others went.
+`--folder` keeps it for the next time), then runs select over it from nothing, each time in a process of its own. A
+fifth of the rows has to go; the cases say how many of them stayed, and how many others went.
 
 The peers find the near pairs of fewer embeddings, in memory, without what decides who stays:
 

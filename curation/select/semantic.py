@@ -1,10 +1,12 @@
 """Semantic duplicates: which of n embeddings lie within an angle of a better row's, without all pairs.
 
 After SemDeDup (Abbas, Tirumala, Simig, Ganguli and Morcos 2023): spherical k-means cuts the embeddings into clusters,
-and rows are compared within clusters only. A pair whose rows fall on two sides of a border would be missed, so each row
-joins its two nearest clusters; two rows are compared where they share one. Tables of up to `ALL_PAIRS` rows have no
-clusters and miss nothing. What SemDeDup leaves to chance or to the distance from the centroid, who of a pair stays, is
-decided by rank here.
+and rows are compared within clusters only. A pair whose rows fall on two sides of a border would be missed (5 % of
+planted pairs, `benchmarks/semantic.py`), so a row is at home in the nearest cluster and a guest in the next few: two
+rows are compared where one is at home and the other at home or a guest. Guests are not compared with each other, which
+costs a few pairs and saves most of the work: the centroids of mixed clusters lie near the mean, where a tenth of the
+table may be guests. Tables of up to `ALL_PAIRS` rows have one cluster and miss nothing. Who of a pair stays is decided
+by rank, not by the distance from the centroid.
 
 Greedy and, over the pairs compared, exact: rows come in rank order (best first), and a row is dropped if and only if it
 is near a row that stays, as in `near`. To solve it all near pairs are gathered. Where they are too many for memory
@@ -19,7 +21,9 @@ another one, or see a pair whose cosine is within 1e-6 of the threshold on its o
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from math import isqrt
 from typing import Any
 
@@ -28,11 +32,11 @@ from numpy.typing import NDArray
 
 ALL_PAIRS = 8192
 """So many rows are compared each with each: a second's work."""
-JOINED = 2
-"""Clusters that a row belongs to."""
+JOINED = 4
+"""Clusters that a row belongs to: one as its home, the others as a guest."""
 SEED = 0
 SAMPLE = 32
-"""Rows a cluster that k-means sees …"""
+"""Rows a cluster that k-means sees, without their duplicates …"""
 ITERATIONS = 8
 """… so many times. More change the clusters' shapes, but not how many pairs they lose."""
 ROUNDING = 1e-6
@@ -79,16 +83,20 @@ class _Search:
         return rows
 
     def _join(self) -> NDArray[np.int32]:
-        """The clusters of each row, nearest first: `[n, JOINED]`, or `[n, 1]` for small tables."""
+        """The clusters of each row, nearest first, so its home first: `[n, JOINED]`, or `[n, 1]` for small tables."""
         n = len(self._order)
         if n <= ALL_PAIRS:
             return np.zeros((n, 1), np.int32)
         import faiss
 
-        # Putting n rows into k clusters takes n k products, comparing them about (JOINED n)^2 / 2k: least near here,
-        # with something for training and for clusters of unequal size.
+        # Putting n rows into k clusters takes n k products, comparing them about JOINED n^2 / k, a quarter of a million
+        # more for each row of training: together least near here, and flat.
         clusters = isqrt(n) * 3 // 2
-        sample = np.sort(np.random.default_rng(SEED).choice(n, min(n, clusters * SAMPLE), replace=False))
+        sample = np.sort(np.random.default_rng(SEED).choice(n, min(n // 2, clusters * SAMPLE), replace=False))
+        # A thousand copies of one picture would draw clusters in their proportion, and be cut apart by them.
+        copies = semantic_duplicates(self._vectors, self._order[sample], self._least + ROUNDING) >= 0
+        sample = sample[~copies]
+        clusters = min(clusters, len(sample))
         kmeans = faiss.Kmeans(
             self._vectors.shape[1],
             clusters,
@@ -96,13 +104,13 @@ class _Search:
             spherical=True,
             seed=SEED,
             min_points_per_centroid=1,
-            max_points_per_centroid=SAMPLE,
+            max_points_per_centroid=len(sample),
         )
         kmeans.train(self._rows(sample))
-        joined = np.empty((n, JOINED), np.int32)
+        joined = np.empty((n, min(JOINED, clusters)), np.int32)
         for start in range(0, n, CHUNK):
             ranks = np.arange(start, min(start + CHUNK, n))
-            joined[ranks] = kmeans.index.search(self._rows(ranks), JOINED)[1]
+            joined[ranks] = kmeans.index.search(self._rows(ranks), joined.shape[1])[1]
         return joined
 
     def solve(self, ranks: Indices) -> None:
@@ -120,17 +128,19 @@ class _Search:
         """All near pairs, the better one first, perhaps twice; None if they are more than `PAIRS`."""
         found: list[Pairs] = []
         count = 0
-        members = self._members(ranks)
-        for cluster in sorted(members, key=lambda c: -len(members[c])):  # crowds stand in large clusters: soon too many
-            ours = members[cluster].astype(np.int32)
-            for i, j, near in self._tiles(members[cluster], members[cluster], upper=True):
-                a, b = np.nonzero(near)
-                a, b = a + i, b + j
-                later = b > a
-                found.append((ours[a[later]], ours[b[later]]))
-                count += len(found[-1][0])
-                if count > PAIRS:
-                    return None
+        groups = [(home, guests) for home, guests in self._clusters(ranks).values() if len(home)]
+        groups.sort(key=lambda group: -len(group[0]) * (len(group[0]) + len(group[1])))  # crowds first: soon too many
+        for home, guests in groups:
+            for left in (home, guests):
+                for i, j, near in self._tiles(left, home, upper=left is home):
+                    a, b = np.nonzero(near)
+                    a, b = left[a + i], home[b + j]
+                    if left is home:
+                        a, b = a[b > a], b[b > a]
+                    found.append((np.minimum(a, b).astype(np.int32), np.maximum(a, b).astype(np.int32)))
+                    count += len(a)
+                    if count > PAIRS:
+                        return None
         empty = np.empty(0, np.int32)
         return np.concatenate([empty, *(a for a, _ in found)]), np.concatenate([empty, *(b for _, b in found)])
 
@@ -138,8 +148,8 @@ class _Search:
         """Let each row of the pairs that stays displace those that it is better than, the best row first."""
         order = np.argsort(better, kind="stable")
         better, worse = better[order], worse[order]
-        starts = np.flatnonzero(np.diff(better, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(better)], strict=True):
+        starts = np.flatnonzero(np.diff(better, prepend=-1, append=-1))
+        for start, end in pairwise(starts.tolist()):
             if self.winner[better[start]] < 0:
                 later = worse[start:end]
                 self.winner[later[self.winner[later] < 0]] = better[start]
@@ -147,25 +157,25 @@ class _Search:
     def _match(self, stay: Indices, rest: Indices) -> None:
         """Let rows that stay displace what of `rest` is near them."""
         best = np.full(len(self._order), len(self._order), np.int64)
-        others = self._members(rest)
-        for cluster, ours in self._members(stay).items():
-            theirs = others.get(cluster)
-            if theirs is None:
-                continue
-            for i, j, near in self._tiles(theirs, ours):
-                found = i + np.flatnonzero(near.any(axis=1))
-                first = ours[j + near[found - i].argmax(axis=1)]
-                best[theirs[found]] = np.minimum(best[theirs[found]], first)
+        others = self._clusters(rest)
+        for cluster, (home, guests) in self._clusters(stay).items():
+            for ours, theirs in zip((home, home, guests), (*others[cluster], others[cluster][0]), strict=True):
+                for i, j, near in self._tiles(theirs, ours):
+                    found = np.flatnonzero(near.any(axis=1))
+                    first = ours[j + near[found].argmax(axis=1)]
+                    losers = theirs[i + found]
+                    best[losers] = np.minimum(best[losers], first)
         lost = rest[best[rest] < len(best)]
         self.winner[lost] = best[lost]
 
-    def _members(self, ranks: Indices) -> dict[int, Indices]:
-        """Which of `ranks` belong to each cluster, in their order."""
-        joined = self._joined[ranks].ravel()
-        order = np.argsort(joined, kind="stable")
-        clusters, starts = np.unique(joined[order], return_index=True)
-        parts = np.split(np.repeat(ranks, self._joined.shape[1])[order], starts[1:])
-        return dict(zip(clusters.tolist(), parts, strict=True)) if len(ranks) else {}
+    def _clusters(self, ranks: Indices) -> dict[int, tuple[Indices, Indices]]:
+        """Who of `ranks` is at home in each cluster and who is a guest, in their order."""
+        homes = _grouped(self._joined[ranks, :1], ranks)
+        guests = _grouped(self._joined[ranks, 1:], ranks)
+        none = np.empty(0, np.int64)
+        return defaultdict(
+            lambda: (none, none), {c: (homes.get(c, none), guests.get(c, none)) for c in homes.keys() | guests.keys()}
+        )
 
     def _tiles(
         self, left: Indices, right: Indices, upper: bool = False
@@ -180,3 +190,12 @@ class _Search:
                 for k in range(0, len(ours), TILE):
                     skipped = k if diagonal else 0
                     yield i + k, j + skipped, ours[k : k + TILE] @ theirs[skipped:].T >= self._least
+
+
+def _grouped(clusters: NDArray[np.int32], ranks: Indices) -> dict[int, Indices]:
+    """`ranks` by each of their `clusters`, `[n, any]`."""
+    flat = clusters.ravel()
+    order = np.argsort(flat, kind="stable")
+    names, starts = np.unique(flat[order], return_index=True)
+    parts = np.split(np.repeat(ranks, clusters.shape[1])[order], starts[1:])
+    return dict(zip(names.tolist(), parts, strict=False))  # of no ranks, `split` makes one empty part
