@@ -17,6 +17,8 @@ from curation.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+HUB_TIMEOUT_S = 10.0
+"""So long may the hub take to say whether it has a model."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -58,9 +60,14 @@ def check_model(
 
 
 def _fetch_config(setting: str, model: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
+    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
+        # The download itself would try for half a minute to reach a hub that is not there.
+        get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision), timeout=HUB_TIMEOUT_S)
         return Path(hf_hub_download(model, "config.json", revision=revision))
     except Exception as error:  # a dozen kinds, of several libraries: offline, gated, no such model, no such revision
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -132,8 +139,7 @@ def load_options(revision: str | None) -> dict[str, Any]:
 
 
 def device_and_dtype(gpus: float, setting: str = "run.gpus") -> tuple[torch.device, torch.dtype]:
-    """Where a worker's model runs and in what: bf16 on a GPU that was asked for (fp16 where it has no bf16), fp32 on the
-    CPU.
+    """Where a worker's model runs and in what: bf16 (fp16 where there is none) on a GPU that was asked for, else fp32.
 
     Raises ConfigError naming `setting` where GPUs were asked for and torch sees none.
     """

@@ -1,6 +1,6 @@
-"""A vision-language model a thousandth of the size of LLaVA-1.5, in the same format, that can speak: it has learnt, in a
-few seconds, to describe pictures of scenes when it is asked with the built-in prompts. Its sentences are sound; whether
-they are true of the picture is luck.
+"""A vision-language model a ten-thousandth of the size of LLaVA-1.5, in the same format, that can speak: it has learnt,
+in a few seconds, to describe pictures of scenes when it is asked with the built-in prompts. Most of its sentences are
+sound and differ from picture to picture; some are caught in a loop; whether they are true is luck.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TEMPLATE = (  # LLaVA-1.5's own, for user and assistant turns
 )
 
 
-def tiny_tokenizer(words: int = 700, special: list[str] = SPECIAL) -> Any:
+def tiny_tokenizer(words: int = 700, special: list[str] = SPECIAL, **settings: Any) -> Any:
     """A byte-level BPE tokenizer that has learnt its words from descriptions of scenes and from the prompts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -51,7 +51,7 @@ def tiny_tokenizer(words: int = 700, special: list[str] = SPECIAL) -> Any:
     prompts = [prompt.text for prompt in (DENSE, MEDIUM_FROM_TEXT, SHORT_FROM_TEXT, FUSE)]
     backend.train_from_iterator(texts + prompts * 20, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", **settings
     )
 
 
@@ -100,7 +100,7 @@ def tiny_llava(folder: Path, steps: int = STEPS) -> Path:
         model = LlavaForConditionalGeneration(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if "patch_embedding" in name or "projector" in name and parameter.dim() > 1:
+                if "patch_embedding" in name or ("projector" in name and parameter.dim() > 1):
                     parameter.mul_(LOUD)
         _teach(model, processor, steps)
     model.save_pretrained(folder)

@@ -1,8 +1,8 @@
 """A model's processor (chat template, tokenizer, image preparation) as captioning needs it: for single images.
 
-Qwen-VL, SmolVLM and InternVL bring a video processor, which exists on top of torchvision only. It is never used here, so
-it is left out: a machine without torchvision captions all the same. Images are always prepared with Pillow, so pixels
-do not depend on whether torchvision is installed. `curation.caption.with_transformers` calls this.
+Qwen-VL, SmolVLM and InternVL bring a video processor, which exists on top of torchvision only. It is never used here,
+so it is left out: a machine without torchvision captions all the same. Images are always prepared with Pillow, so
+pixels do not depend on whether torchvision is installed. `curation.caption.with_transformers` calls this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def load_processor(model: str, revision: str | None) -> Any:
     path = located(model)
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": False}
     images = AutoImageProcessor.from_pretrained(path, backend="pil", **options)
-    processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path, **options)))
+    processor_class = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(path, **options)), None)
     if processor_class is None or "video_processor" not in processor_class.get_attributes():
         processor = AutoProcessor.from_pretrained(path, **options)
         processor.image_processor = images
@@ -35,6 +35,8 @@ def load_processor(model: str, revision: str | None) -> Any:
             [], settings, image_processor=images, tokenizer=tokenizer, video_processor=None
         )
     tokenizer = processor.tokenizer
+    if processor.chat_template is None:  # older folders keep it with the tokenizer
+        processor.chat_template = tokenizer.chat_template
     tokenizer.padding_side = "left"  # answers of a batch begin at the same place
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -1,7 +1,7 @@
 """What the model is asked: built-in prompts, and the user's own in their place.
 
-A prompt that holds `{caption}` works on the dense caption alone; any other goes with the image. `FUSE` works proper names
-of the original caption into the dense one. The caption stage asks `prompts_of` when it is made, before any work.
+A prompt that holds `{caption}` works on the dense caption alone; any other goes with the image. `FUSE` works proper
+names of the original caption into the dense one. The caption stage asks `prompts_of` when it is made, before any work.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Prompt:
         return _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
 
 
-# In the spirit of the prompts of LAION-POP (2023) and of KOALA (Lee et al. 2024, long captions by LLaVA-1.5): facts that
-# can be seen, in the order in which a text encoder that stops reading at 77 tokens should meet them.
+# In the spirit of the prompts of LAION-POP (2023) and of KOALA (Lee et al. 2024, long captions by LLaVA-1.5): facts
+# that can be seen, in the order in which a text encoder that stops reading at 77 tokens should meet them.
 DENSE = Prompt(
     "Describe this image for someone who has to paint it without seeing it. Begin with the main subject, then give "
     "every visible object with its number, colour, material, size and position, what people or animals do and how they "
-    "are dressed, the background and the setting, the light, the colours, and the camera angle. Name the style: photograph, "
-    "painting, drawing, 3D render or other. Quote readable text. State only what can be seen: no guesses, no "
-    "opinions, no moods, nothing about what is absent. Write one paragraph of plain sentences, without a list and without "
-    'an opening such as "The image shows".'
+    "are dressed, the background and the setting, the light, the colours, and the camera angle. Name the style: "
+    "photograph, painting, drawing, 3D render or other. Quote readable text. State only what can be seen: no guesses, "
+    "no opinions, no moods, nothing about what is absent. Write one paragraph of plain sentences, without a list and "
+    'without an opening such as "The image shows".'
 )
 MEDIUM_FROM_IMAGE = Prompt(
     "Describe this image in one or two sentences of at most 40 words: the main subjects with their number and "
@@ -56,17 +56,17 @@ MEDIUM_FROM_IMAGE = Prompt(
     '"The image shows".'
 )
 SHORT_FROM_IMAGE = Prompt(
-    "Write a caption of at most 15 words for this image: the main subject and the setting, nothing else. Answer with the "
-    "caption alone."
+    "Write a caption of at most 15 words for this image: the main subject and the setting, nothing else. Answer with "
+    "the caption alone."
 )
 MEDIUM_FROM_TEXT = Prompt(
-    "Here is a description of an image:\n\n{caption}\n\nShorten it to one or two sentences of at most 40 words. Keep the "
-    "main subjects with their number and colours, what they do, where they are, and the style. Add nothing. Answer "
+    "Here is a description of an image:\n\n{caption}\n\nShorten it to one or two sentences of at most 40 words. Keep "
+    "the main subjects with their number and colours, what they do, where they are, and the style. Add nothing. Answer "
     "with the shortened description alone."
 )
 SHORT_FROM_TEXT = Prompt(
-    "Here is a description of an image:\n\n{caption}\n\nWrite a caption of at most 15 words from it: the main subject and "
-    "the setting, nothing else. Add nothing. Answer with the caption alone."
+    "Here is a description of an image:\n\n{caption}\n\nWrite a caption of at most 15 words from it: the main subject "
+    "and the setting, nothing else. Add nothing. Answer with the caption alone."
 )
 FUSE = Prompt(
     "Here is a description of an image:\n\n{caption}\n\nThe image was published with these names: {names}. Rewrite the "
