@@ -31,7 +31,7 @@ def random_bits(counters: U64, key: int) -> U64:
         z = (counters + np.uint64(1)) * _GOLDEN + np.uint64(key)
         z = (z ^ (z >> np.uint64(30))) * _MIX_1
         z = (z ^ (z >> np.uint64(27))) * _MIX_2
-        return z ^ (z >> np.uint64(31))  # type: ignore[no-any-return]
+        return z ^ (z >> np.uint64(31))
 
 
 def random_units(counters: U64, key: int) -> F64:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as Late
+from queue import Empty, SimpleQueue
 
 import google_crc32c
 
@@ -36,10 +37,10 @@ class Reader:
         self._open: OrderedDict[int, int] = OrderedDict()
         self._cache: ShardCache | None = None
         self._pool: ThreadPoolExecutor | None = None
-        if corpus.folder.local is None:
+        if corpus.folder.local is None and run.cache is not None:
+            self._cache = ShardCache(run.cache, run.cache_bytes, max(shard.bytes for shard in corpus.shards))
+        elif corpus.folder.local is None:
             self._pool = ThreadPoolExecutor(AT_ONCE, "curate-read")
-            if run.cache is not None:
-                self._cache = ShardCache(run.cache, run.cache_bytes, max(shard.bytes for shard in corpus.shards))
 
     def close(self) -> None:
         for file in self._open.values():
@@ -53,7 +54,7 @@ class Reader:
 
         Raises StorageError where a shard cannot be read at all, after all retries.
         """
-        if self._pool is not None and self._cache is None:
+        if self._pool is not None:
             return list(self._pool.map(self._one, rows))
         return [self._one(row) for row in rows]
 
@@ -73,7 +74,7 @@ class Reader:
         return records
 
     def _range(self, shard: int, offset: int, length: int) -> bytes:
-        if self._corpus.folder.local is None and self._cache is None:
+        if self._pool is not None:
             return self._from_afar(shard, offset, length)
         return os.pread(self._file(shard), length, offset)
 
@@ -84,7 +85,7 @@ class Reader:
         shard = self._corpus.shards[number]
         path = self._corpus.folder.path(shard.name)
         if self._cache is not None:
-            path = str(self._cache.path(shard, lambda offset, length: self._patiently(number, offset, length)))
+            path = str(self._cache.path(shard, lambda offset, length: self._from_afar(number, offset, length)))
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError as error:
@@ -94,24 +95,34 @@ class Reader:
             os.close(self._open.popitem(last=False)[1])
         return file
 
-    def _patiently(self, shard: int, offset: int, length: int) -> bytes:
-        """A range from afar, given up where it stalls, and tried again."""
-        assert self._pool is not None
-        return self._from_afar(shard, offset, length)
-
     def _from_afar(self, shard: int, offset: int, length: int) -> bytes:
-        """One range, by a thread that is left behind where it brings nothing for `stall_s`."""
-        name = self._corpus.shards[shard].name
-        for attempt in range(self._run.retries + 1):
-            single = ThreadPoolExecutor(1, "curate-range")
+        """One range, given up where it brings nothing for `stall_s`, and tried again."""
+        name, run = self._corpus.shards[shard].name, self._run
+        for attempt in range(run.retries + 1):
+            if attempt:
+                time.sleep(min(8.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.5))
             try:
-                return single.submit(self._corpus.folder.read_range, name, offset, length).result(self._run.stall_s)
-            except Late:
-                problem = f"nothing came for {self._run.stall_s:g} s"
-            except StorageError as error:
+                return _within(run.stall_s, lambda: self._corpus.folder.read_range(name, offset, length))
+            except (StorageError, TimeoutError) as error:
                 problem = str(error)
-            finally:
-                single.shutdown(wait=False, cancel_futures=True)
-            if attempt < self._run.retries:
-                time.sleep(min(8.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.5))
         raise StorageError(f"{self._corpus.folder.path(name)}: bytes {offset}+{length}: {problem}")
+
+
+def _within(seconds: float, read: Callable[[], bytes]) -> bytes:
+    """What `read` returns or raises; TimeoutError after `seconds`, when its thread is left behind."""
+    answer: SimpleQueue[bytes | BaseException] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            answer.put(read())
+        except BaseException as error:
+            answer.put(error)
+
+    threading.Thread(target=work, name="curate-range", daemon=True).start()
+    try:
+        found = answer.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"nothing came for {seconds:g} s") from None
+    if isinstance(found, BaseException):
+        raise found
+    return found

@@ -56,7 +56,8 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
         with in_bf16():
             posterior = vae.encode(wanted).latent_dist
             found = vae.decode(posterior.sample(generator)).sample
-        return reconstruction_loss(found.float(), wanted) + KL * posterior.kl().mean()
+        total: Tensor = reconstruction_loss(found.float(), wanted) + KL * posterior.kl().mean()
+        return total
 
     def report(step: int) -> list[tuple[str, float]]:
         with torch.no_grad():

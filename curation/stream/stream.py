@@ -1,0 +1,200 @@
+"""The stream: batches of one rank, in an order that a few integers continue. No torch; `loader.py` wraps it for torch.
+
+stream = CorpusStream(StreamSettings(corpora=({"path": "runs/demo/pack-…"},), batch=64), rank=0, world=2)
+for batch in stream:                  # to the end of the epoch; iterate again for the next one
+    batch.samples, batch.captions     # this rank's share of the global batch
+    state = stream.state_dict()       # JSON; continues with exactly the next batch, on any number of ranks
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from curation.config.stream import StreamSettings
+from curation.errors import ConfigError, CorruptionError
+from curation.stream.corpus import open_corpus
+from curation.stream.order import key_of, random_bits, random_units
+from curation.stream.plan import Plan, Samples
+from curation.stream.reader import Reader
+from curation.stream.sample import Sample, take_apart
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+REPLACEMENTS = 16
+"""Samples that are tried in the place of a damaged one."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's share of a global batch."""
+
+    samples: list[Sample]
+    captions: list[str]
+    """One a sample, of the kind that the seed picked for it."""
+    shape: tuple[int, int]
+    """(width, height) of the bucket that they share, pixels."""
+    epoch: int
+    step: int
+    """Number of the global batch in its epoch."""
+    damaged: list[str] = field(default_factory=list)
+    """What was wrong with samples that were skipped or replaced."""
+
+
+class CorpusStream:
+    """Batches of `rank` of `world`. Opens corpora at once and files when they are needed; safe to send to processes.
+
+    Raises ConfigError where the batch cannot be shared out evenly, a corpus is missing, or a kind of caption is.
+    """
+
+    def __init__(self, settings: StreamSettings, *, rank: int = 0, world: int = 1) -> None:
+        if settings.batch % world:
+            raise ConfigError("batch", f"{settings.batch} samples cannot be shared out evenly to {world} ranks")
+        if not 0 <= rank < world:
+            raise ConfigError("rank", f"is {rank}, with {world} ranks")
+        self.settings = settings
+        self.rank, self.world = rank, world
+        self.samples = Samples([open_corpus(c.path, f"corpora.{i}") for i, c in enumerate(settings.corpora)], settings)
+        self.epoch = 0
+        self.step = 0
+        """The next global batch."""
+        self._plan: tuple[int, Plan] | None = None
+        self._readers: list[Reader] | None = None
+        self._damaged = 0
+        for (width, height), thin in self.samples.thin().items():
+            keys = ", ".join(self.samples.keys(thin[:5])) + (", …" if len(thin) > 5 else "")
+            log.warning("bucket %dx%d has %d samples, less than a batch: %s", width, height, len(thin), keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_readers": None}
+
+    def plan(self) -> Plan:
+        """The plan of the current epoch."""
+        if self._plan is None or self._plan[0] != self.epoch:
+            plan = self.samples.plan(self.epoch)
+            if not len(plan.samples):
+                raise ConfigError(
+                    "batch", f"no bucket fills a batch of {self.settings.batch}: set `tails` to pad or merge"
+                )
+            self._plan = (self.epoch, plan)
+        return self._plan[1]
+
+    def __len__(self) -> int:
+        """Batches of the current epoch, the same for every rank."""
+        return len(self.plan().samples)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """From where the state says to the end of the epoch; then the state is the next epoch's start."""
+        for batch in self.share(0, 1):
+            self.step += 1
+            yield batch
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def share(self, worker: int, workers: int) -> Iterator[Batch]:
+        """Every `workers`th batch from the state on, the first being the `worker`th; leaves the state as it is."""
+        plan, start = self.plan(), self.step
+        self._damaged = 0
+        for step in range(start + worker, len(plan.samples), workers):
+            yield self._batch(plan, step)
+
+    def close(self) -> None:
+        """Close files and threads; they are opened again when needed."""
+        for reader in self._readers or ():
+            reader.close()
+        self._readers = None
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the stream stands and what it leans on; plain JSON, under 4 KB for hundreds of corpora."""
+        return {"format": FORMAT, "stream": self._identity(), "epoch": self.epoch, "step": self.step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken. Raises ConfigError that says what differs, where it is of another stream."""
+        if state.get("format") != FORMAT:
+            raise ConfigError("state", f"is of format {state.get('format')!r}, not {FORMAT}")
+        here, there = self._identity(), state["stream"]
+        differs = [
+            f"{name}: {there.get(name)!r} there, {here[name]!r} here" for name in here if here[name] != there.get(name)
+        ]
+        if differs:
+            raise ConfigError("state", "was taken from another stream; " + "; ".join(differs))
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+
+    def _identity(self) -> dict[str, Any]:
+        settings = self.settings.model_dump(mode="json", exclude={"run", "corpora", "damage", "damage_budget"})
+        corpora = [
+            [corpus.sha256[:16], given.weight]
+            for corpus, given in zip(self.samples.corpora, self.settings.corpora, strict=True)
+        ]
+        return {"corpora": corpora, **settings}
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _batch(self, plan: Plan, step: int) -> Batch:
+        share = self.settings.batch // self.world
+        numbers = plan.samples[step, self.rank * share : (self.rank + 1) * share]
+        samples: list[Sample] = []
+        damaged: list[str] = []
+        for number, found in zip(numbers.tolist(), self._read(numbers.tolist()), strict=True):
+            sample = found if isinstance(found, Sample) else self._instead(number, found)
+            if isinstance(found, CorruptionError):
+                damaged.append(str(found))
+            if sample is not None:
+                samples.append(sample)
+        captions = self._captions(samples)
+        return Batch(samples, captions, self.samples.shapes[plan.shape[step]], self.epoch, step, damaged)
+
+    def _read(self, numbers: list[int]) -> list[Sample | CorruptionError]:
+        """The samples with these numbers, or what is wrong with them."""
+        if self._readers is None:
+            self._readers = [Reader(corpus, self.settings.run) for corpus in self.samples.corpora]
+        found: list[Sample | CorruptionError | None] = [None] * len(numbers)
+        located = [self.samples.locate(number) for number in numbers]
+        for corpus in {corpus for corpus, _ in located}:
+            mine = [i for i, (c, _) in enumerate(located) if c == corpus]
+            for i, records in zip(mine, self._readers[corpus].read([located[i][1] for i in mine]), strict=True):
+                try:
+                    found[i] = records if isinstance(records, CorruptionError) else take_apart(records, numbers[i])
+                except CorruptionError as error:
+                    found[i] = error
+        return [sample for sample in found if sample is not None]
+
+    def _instead(self, number: int, error: CorruptionError) -> Sample | None:
+        """What the policy puts in the place of a damaged sample."""
+        if self.settings.damage == "raise":
+            raise error
+        self._damaged += 1
+        log.warning("%s (%s)", error, "skipped" if self.settings.damage == "skip" else "replaced")
+        if self._damaged > self.settings.damage_budget:
+            raise CorruptionError(
+                f"over {self.settings.damage_budget} damaged samples in this epoch; the last: {error}"
+            )
+        if self.settings.damage == "skip":
+            return None
+        pool = np.flatnonzero(self.samples.bucket == self.samples.bucket[number])
+        for attempt in range(REPLACEMENTS):
+            key = key_of(self.settings.seed, self.epoch, "instead", attempt)
+            other = int(pool[int(random_bits(np.array([number], np.uint64), key)[0] % np.uint64(len(pool)))])
+            found = self._read([other])[0]
+            if isinstance(found, Sample):
+                return found
+        raise CorruptionError(
+            f"{REPLACEMENTS} samples in the place of a damaged one are damaged too; the first: {error}"
+        )
+
+    def _captions(self, samples: list[Sample]) -> list[str]:
+        """A caption for each sample, of a kind that depends on the seed, the epoch and the sample alone."""
+        kinds = sorted(kind for kind, weight in self.settings.captions.items() if weight)
+        bounds = np.cumsum([self.settings.captions[kind] for kind in kinds])
+        numbers = np.array([sample.number for sample in samples], np.uint64)
+        units = random_units(numbers, key_of(self.settings.seed, self.epoch, "caption"))
+        chosen = np.searchsorted(bounds, units * bounds[-1], side="right")
+        return [
+            sample.caption(kinds[min(i, len(kinds) - 1)]) for sample, i in zip(samples, chosen.tolist(), strict=True)
+        ]
