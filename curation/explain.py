@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.errors import RunError
 from curation.fragments import committed, read_manifest
-from curation.row import OUTCOME_FIELDS, UID_PATTERN, make_uid, normalise_url
+from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, SCORE_US, UID_PATTERN, make_uid, normalise_url
 from curation.run_log import read_run
 from curation.storage import Folder
+
+WIDTH = 110
+"""Characters of a line."""
+MAX_NUMBERS = 16
+"""Longer lists are for machines."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +34,42 @@ class Step:
     added: tuple[str, ...] = ()
     """Columns that this stage added, and that hold something."""
 
-    def text(self) -> str:
+    def text(self, width: int = WIDTH) -> str:
+        """For people, in lines of at most `width` characters where words allow. Harmless on a terminal."""
         if self.row is None:
             return f"{self.stage}: not decided yet ({self.folder} is unfinished)"
         outcome, reason, detail = (self.row[name] for name in ("outcome", "reason", "detail"))
         if reason:
-            outcome = f"{outcome}: {reason}" + (f" ({detail})" if detail else "")
-        lines = [f"{self.stage}: {outcome}"]
-        lines += [f"    {name} = {self.row[name]!r}" for name in self.added]
+            outcome = f"{outcome}: {reason}" + (f" ({printable(detail)})" if detail else "")
+        lines = _wrapped(f"{self.stage}: {outcome}", "    ", width)
+        for name in self.added:
+            shown = _shown(name, self.row[name])
+            if shown is not None:
+                lines += _wrapped(f"    {name} = {shown}", " " * 8, width)
         return "\n".join(lines)
+
+
+def _shown(name: str, value: Any) -> str | None:
+    """A value for people: short, and harmless on a terminal. None for embeddings, which say nothing to them."""
+    if name == SCORE_US.name:
+        return ", ".join(f"{printable(each['op'])} {each['us'] / 1000:.1f} ms" for each in value)
+    if name == CLIP_EMBEDDING or (isinstance(value, list) and len(value) > MAX_NUMBERS):
+        return None
+    if isinstance(value, float) and float(np.float32(value)) == value:
+        return str(np.float32(value))  # the digits that tell it apart as a float32; the others are noise
+    return repr(value)
+
+
+def printable(text: str) -> str:
+    """Untrusted text without characters that a terminal would obey, such as escape sequences."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _wrapped(line: str, indent: str, width: int) -> list[str]:
+    """A line as several of at most `width` characters. Longer words (URLs, hashes) stay whole, to be copied."""
+    if len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def explain(output: Folder, row: str) -> list[Step]:

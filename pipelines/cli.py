@@ -103,7 +103,7 @@ def explain(
     from curation.storage import Folder
 
     for step in explain_row(Folder(output), row):
-        out.print(escape(step.text()))
+        out.print(escape(step.text(max(out.width, 60))))
 
 
 @app.command()

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from curation.caption.stage import CaptionStage
 from curation.fragments import Counts, Fragment, Manifest
+from curation.score.stage import ScoreStage
 from curation.stage import Stage
 from curation.units import format_bytes
 from pipelines.curate import Watcher
@@ -18,7 +20,7 @@ LINE_SECONDS = 10.0
 
 
 class Progress(Watcher):
-    """Rows, kept share, rows/s, MB/s, bytes saved by early abort, time left."""
+    """Rows, kept share, rate, time left; of fetch also MB/s and bytes saved by early abort."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,17 +44,21 @@ class Progress(Watcher):
         self._counts = self._counts + fragment.counts
         now = time.monotonic()
         if self._live is not None:
-            self._live.update(Text(f"{stage.name:>7}  {self._line(now)}"))
+            self._live.update(Text(f"{stage.name:>7}  {self._line(stage, now)}"))
         elif now - self._last_line >= LINE_SECONDS:
             self._last_line = now
-            self._console.print(f"{stage.name}: {self._line(now)}")
+            self._console.print(f"{stage.name}: {self._line(stage, now)}")
 
-    def _line(self, now: float) -> str:
+    def _line(self, stage: Stage, now: float) -> str:
         counts, seconds = self._counts, max(now - self._started, 1e-9)
         rate = counts.rows / seconds
         total = self._rows or 0
         done = self._done_before + counts.rows
-        parts = [f"{done:,}/{total:,} rows", f"{counts.kept / max(counts.rows, 1):.1%} kept", f"{rate:,.0f} rows/s"]
+        parts = [
+            f"{done:,}/{total:,} rows",
+            f"{counts.kept / max(counts.rows, 1):.1%} kept",
+            *_rates(stage, counts, seconds),
+        ]
         if "bytes_received" in counts.sums:
             parts.append(f"{counts.sums['bytes_received'] / seconds / 1e6:.1f} MB/s")
             parts.append(f"{format_bytes(counts.sums['bytes_saved'])} saved")
@@ -66,6 +72,8 @@ class Progress(Watcher):
         parts = [f"{counts.rows:,} rows", f"{counts.kept:,} kept"]
         parts += [f"{n:,} {what}" for n, what in ((counts.rejected, "rejected"), (counts.failed, "failed")) if n]
         parts.append("cached" if cached else f"{seconds:.1f} s")
+        if isinstance(stage, ScoreStage | CaptionStage) and not cached and seconds:
+            parts += _rates(stage, counts, seconds)
         if counts.sums.get("bytes_saved"):
             parts.append(f"{format_bytes(counts.sums['bytes_saved'])} saved by early abort")
         self._console.print(Text(f"{stage.name:>7}  " + "  ".join(parts)))
@@ -75,6 +83,20 @@ class Progress(Watcher):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _rates(stage: Stage, counts: Counts, seconds: float) -> list[str]:
+    """How fast a stage goes, in the units of its work. Captions are texts of rows that were kept, of all kinds."""
+    if isinstance(stage, CaptionStage):
+        captions = counts.kept * len(stage.settings.kinds)
+        tokens = counts.sums.get("captioning_tokens", 0)
+        return [f"{_rate(captions / seconds)} captions/s", f"{_rate(tokens / seconds)} tokens/s"]
+    return [f"{_rate(counts.rows / seconds)} {'images/s' if isinstance(stage, ScoreStage) else 'rows/s'}"]
+
+
+def _rate(number: float) -> str:
+    """Two digits at least: models on CPUs write less than one caption a second."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _clock(seconds: float) -> str:

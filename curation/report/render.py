@@ -66,6 +66,7 @@ def render(facts: RunFacts) -> str:
         pictured=_pictured,
         needed=lambda sample, reason: _needed(sample, reason, facts.heat),
         median=_median,
+        medians=_medians,
         spread=_spread,
         shape=_shape,
         lengths_of=lambda unit: (
@@ -123,9 +124,13 @@ def _data_uri(thumbnail: Thumbnail) -> Markup:
 
 def _median(histogram: Histogram) -> str:
     """ "median 812 → 1,730"."""
+    return f"median {' → '.join(_medians(histogram))}"
+
+
+def _medians(histogram: Histogram) -> list[str]:
+    """The medians of both, "–" for that of no rows."""
     medians = [histogram.median(counts) for counts in (histogram.before, histogram.after)]
-    texts = ["–" if m is None else charts.axis_value(histogram, float(f"{m:.2g}")) for m in medians]
-    return f"median {' → '.join(texts)}"
+    return ["–" if m is None else charts.axis_value(histogram, float(f"{m:.2g}")) for m in medians]
 
 
 def _spread(lengths: Lengths) -> str:

@@ -39,7 +39,7 @@ def lengths(
     ends = [found.quantile(SHOWN_PART) or 0 for _, found in drawn] + ([math.ceil(limit * 1.1)] if limit else [])
     top = max(ends, default=0) + 1
     step = max(1, round(nice_step(top / MOST_BINS)))
-    bins = math.ceil(top / step)
+    bins = math.ceil(top / step) + 1
     width = (RIGHT - LEFT) / bins
 
     def place(length: float) -> float:

@@ -79,25 +79,22 @@ def _score(
 
 
 def _measure(name: str, low: float, high: float, limits: tuple[Threshold, ...]) -> Measure:
-    """Bins with round edges, over all scores and thresholds."""
+    """Bins of a round width, over all scores and thresholds."""
     if name == _SHARPNESS.key:
         return _SHARPNESS
     ends = [low, high, *(limit.value for limit in limits)]
     low, high = min(ends), max(ends)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    step = _step(high - low, [limit.value for limit in limits])
-    first, last = math.floor(low / step), math.floor(high / step) + 1
+    step = nice_step((high - low) / USER_BINS)
+    # The first threshold is an edge between bins: none holds rows of both its sides.
+    start = limits[0].value if limits else 0.0
+    first, last = math.floor((low - start) / step), math.floor((high - start) / step) + 1
+    low, high = start + first * step, start + last * step
     column = quoted(name)
     # Infinite scores stand in the outer bins.
-    sql = f"greatest(least({column}::DOUBLE, {last * step!r}), {first * step!r})"
-    return Measure(f"column:{name}", name, "", sql, (name,), first * step, last * step, last - first)
-
-
-def _step(span: float, limits: list[float]) -> float:
-    """Width of a bin: the widest round one that lets no threshold cut through a bin, if there is one."""
-    widths = [nice_step(span / bins) for bins in (USER_BINS, 2 * USER_BINS, 4 * USER_BINS)]
-    return next((w for w in widths if all(abs(v / w - round(v / w)) < 1e-6 for v in limits)), widths[0])
+    sql = f"greatest(least({column}::DOUBLE, {high!r}), {low!r})"
+    return Measure(f"column:{name}", name, "", sql, (name,), low, high, last - first)
 
 
 def _speeds(tables: Tables, score: StageTable) -> tuple[OperatorSpeed, ...]:

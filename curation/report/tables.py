@@ -162,7 +162,7 @@ def _schema(folder: Folder, name: str) -> pa.Schema:
 def _readable(kind: pa.DataType) -> bool:
     """False for columns that DuckDB does not know (16-bit floats), and for those that no page shows (embeddings)."""
     if pa.types.is_list(kind):
-        return pa.types.is_struct(kind.value_type)  # microseconds by operator
+        return bool(pa.types.is_struct(kind.value_type))  # microseconds by operator
     return not (pa.types.is_float16(kind) or pa.types.is_nested(kind)) or pa.types.is_struct(kind)
 
 

@@ -50,7 +50,8 @@ def thresholds(where: str | None) -> dict[str, tuple[Threshold, ...]]:
     try:
         with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
             (tree,) = connection.execute("SELECT json_serialize_sql($1)", [f"SELECT (\n{where}\n)"]).fetchall()[0]
-        (rule,) = json.loads(tree)["statements"][0]["node"]["select_list"]
+        (statement,) = json.loads(tree)["statements"]
+        (rule,) = statement["node"]["select_list"]
     except (duckdb.Error, KeyError, ValueError):
         return {}
     found: dict[str, tuple[Threshold, ...]] = {}

@@ -1,4 +1,4 @@
-"""One finished run that many tests look at."""
+"""Finished runs that many tests look at: one without models, and one with scores and captions."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="session")
 def facts(made: Made) -> RunFacts:
     return collect(made.output)
+
+
+@pytest.fixture(scope="session")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_run(Folder(tmp_path_factory.mktemp("run") / "out"), models=True, rows=600)
+
+
+@pytest.fixture(scope="session")
+def modelled_facts(modelled: Made) -> RunFacts:
+    return collect(modelled.output)

@@ -67,6 +67,11 @@ _BAD = [
 Row = dict[str, Any]
 
 
+def settings(caption: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the stages, with further ones of caption."""
+    return {**SETTINGS, "caption": {**SETTINGS["caption"], **caption}}
+
+
 def score(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
     judged = []
     for row in rows:

@@ -30,20 +30,17 @@ from curation.row import (
     STAYS,
     Reason,
     Verdict,
-    make_uid,
     with_outcomes,
 )
 from curation.run_log import RUN_FILE
 from curation.storage import Folder
 from curation.tar import TarWriter
-from tests.report import make_models
+from tests.report import make_models, make_rows
 from tests.report.make_models import MODEL_STAGES
 
 JOURNEY = ("source", "fetch", "score", "select", "caption", "layout", "pack")
 FOLDERS = {name: f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}" for name in JOURNEY}
 KEEP = pa.field("pwatermark", pa.float32())
-WORDS = ["a", "red", "house", "by", "the", "sea", "two", "small", "boats", "under", "heavy", "clouds", "at", "dusk"]
-BUCKETS = ((640, 960), (704, 896), (768, 768), (896, 704), (960, 640), (1152, 576))
 
 Row = dict[str, Any]
 Paint = Callable[[random.Random, int, int], bytes]
@@ -87,17 +84,21 @@ def make_run(
     error: str | None = None,
     painter: Paint = paint,
     change: Callable[[Row], None] = lambda row: None,
+    change_scored: Callable[[Row], None] = lambda row: None,
     change_captioned: Callable[[Row], None] = lambda row: None,
     reject_all: Reason | None = None,
     reject_in: str = "fetch",
+    reject_detail: str = "all of them",
     models: bool = False,
+    caption: dict[str, Any] | None = None,
     seconds: dict[str, float] | None = None,
     overrides: dict[str, Any] | None = None,
 ) -> Made:
     """Make a run of `rows` rows as far as the stage `upto`, which stays without a manifest where `unfinished`.
 
-    `change` may edit each source row, `change_captioned` each row of caption; `reject_all` drops every row in
-    `reject_in`; `models` adds the stages score and caption; `seconds` replaces those of some stages.
+    `change` may edit each source row, `change_scored` and `change_captioned` each row of those stages; `reject_all`
+    drops every row in `reject_in`; `models` adds the stages score and caption, this with the further settings
+    `caption`; `seconds` replaces those of some stages.
     """
     config = make_config(
         {
@@ -108,7 +109,7 @@ def make_run(
                 "fetch": {"min_side": 768, "max_aspect": 2.0},
                 "select": {"where": "sharpness >= 40 and pwatermark < 0.6", "dedup": {"phash": 4}},
                 "pack": {"resolution": 768},
-                **(make_models.SETTINGS if models else {}),
+                **(make_models.settings(caption or {}) if models else {}),
             },
             **(overrides or {}),
         }
@@ -116,121 +117,30 @@ def make_run(
     journey = tuple(name for name in JOURNEY if models or name not in MODEL_STAGES)
     made = Made(output, config, journey)
     steps = {
-        "source": _source,
-        "fetch": _fetch,
+        "source": make_rows.source,
+        "fetch": make_rows.fetch,
         "score": make_models.score,
-        "select": _select,
+        "select": make_rows.select,
         "caption": make_models.caption,
-        "layout": _layout,
-        "pack": _pack,
+        "layout": make_rows.layout,
+        "pack": make_rows.pack,
     }
     live: list[Row] = []
     for name in journey[: journey.index(upto) + 1]:
         dice = random.Random(f"{name}/{rows}")
-        given = [_listed(dice, i) for i in range(rows)] if name == "source" else live
+        given = [make_rows.listed(dice, i) for i in range(rows)] if name == "source" else live
         for row in given if name == "source" else ():
             change(row)
         judged = steps[name](dice, given)
         if name == reject_in and reject_all is not None:
-            judged = [(row, Verdict(reject_all, "all of them")) for row, _ in judged]
-        for row, _ in judged if name == "caption" else ():
-            change_captioned(row)
+            judged = [(row, Verdict(reject_all, reject_detail)) for row, _ in judged]
+        for row, _ in judged:
+            {"score": change_scored, "caption": change_captioned}.get(name, lambda row: None)(row)
         made.rows[name] = judged
         _write(made, name, judged, painter, manifest=not (unfinished and name == upto))
         live = made.kept(name)
     _write_record(made, status, error, seconds or {})
     return made
-
-
-def _listed(dice: random.Random, i: int) -> Row:
-    host = f"img{min(int(dice.paretovariate(0.9)), 60)}.example.org"
-    return {
-        "uid": make_uid("default", str(i)),
-        "source": "default",
-        "url": f"https://{host}/photos/{i:06d}.jpg",
-        "alt_text": " ".join(dice.choices(WORDS, k=dice.randrange(0, 26))),
-        "pwatermark": dice.betavariate(1.2, 4),
-    }
-
-
-def _source(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    judged: list[tuple[Row, Verdict]] = []
-    for i, row in enumerate(rows):
-        fate = dice.random()
-        if fate < 0.05 and i:
-            first, _ = dice.choice(judged)
-            row, verdict = (
-                {**row, "uid": first["uid"], "url": first["url"]},
-                Verdict(Reason.DUPLICATE_URL, "not the first"),
-            )
-        else:
-            verdict = Verdict(Reason.INVALID_URL if fate > 0.95 else None)
-        judged.append((row, verdict))
-    return judged
-
-
-def _fetch(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    failures = [
-        (Verdict(Reason.HTTP_NOT_FOUND, "404 Not Found"), 404),
-        (Verdict(Reason.HTTP_SERVER_ERROR, "503 three times"), 503),
-        (Verdict(Reason.TIMEOUT, "no answer in 30 s"), None),
-        (Verdict(Reason.DNS_ERROR, "name does not resolve"), None),
-        (Verdict(Reason.TRUNCATED_IMAGE, "ends after 40,000 bytes"), 200),
-    ]
-    judged = []
-    for row in rows:
-        row = {**row, "tries": 1, "elapsed_ms": int(dice.lognormvariate(5.2, 1)), "bytes_received": 0}
-        if dice.random() < 0.2:
-            verdict, status = dice.choices(failures, weights=(6, 2, 2, 3, 1))[0]
-            judged.append(({**row, "status": status, "tries": 3 if verdict.reason.transient else 1}, verdict))
-            continue
-        short = int(min(4000, 180 * 2 ** dice.uniform(0, 4.4)))
-        aspect = dice.choice([0.67, 0.75, 1, 1, 1.33, 1.5, 1.5, 1.5, 1.78, 2.6])
-        width, height = (round(short * aspect), short) if aspect >= 1 else (short, round(short / aspect))
-        size = round(width * height * dice.uniform(0.12, 0.35))
-        row |= {"width": width, "height": height, "status": 200, "format": "jpeg", "bytes_received": size}
-        if short < 768:
-            early = min(size, 40_000)
-            row |= {"bytes_received": early, "bytes_saved": size - early if size > early else None}
-            judged.append((row, Verdict(Reason.TOO_SMALL, f"{width}x{height}: a side under 768")))
-        elif aspect > 2:
-            judged.append((row, Verdict(Reason.ASPECT_TOO_EXTREME, f"{width}x{height}: over 2 to 1")))
-        else:
-            judged.append(({**row, "sharpness": dice.lognormvariate(4.9, 1), "phash": dice.getrandbits(63)}, Verdict()))
-    return judged
-
-
-def _select(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    judged: list[tuple[Row, Verdict]] = []
-    for row in rows:
-        winners = [r for r, verdict in judged if verdict.reason is None]
-        if row["sharpness"] < 40 or row["pwatermark"] >= 0.6 or not make_models.good(row):
-            judged.append((_bare(row), Verdict(Reason.WHERE, "sharpness >= 40 and pwatermark < 0.6")))
-        elif winners and dice.random() < 0.12:
-            judged.append((_bare(row), Verdict(Reason.NEAR_DUPLICATE, dice.choice(winners)["uid"])))
-        else:
-            judged.append((row, Verdict()))
-    return judged
-
-
-def _bare(row: Row) -> Row:
-    """Rows that select drops carry only their names on."""
-    return {name: row[name] for name in ("uid", "source", "url")}
-
-
-def _layout(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    judged = []
-    for row in rows:
-        aspect = row["width"] / row["height"]
-        width, height = min(BUCKETS, key=lambda b: abs(b[0] / b[1] - aspect))
-        row = {**row, "bucket": f"{width}x{height}", "shard": "00000"}
-        small = row["width"] < width or row["height"] < height
-        judged.append((row, Verdict(Reason.SMALLER_THAN_BUCKET, row["bucket"]) if small else Verdict()))
-    return judged
-
-
-def _pack(dice: random.Random, rows: list[Row]) -> list[tuple[Row, Verdict]]:
-    return [({**row, "shard": f"{i // 90:05d}"}, Verdict()) for i, row in enumerate(rows)]
 
 
 def _write_shard(folder: Folder, rows: list[Row], painter: Paint) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from curation.caption.writing import IT_WROTE
 from curation.errors import RunError
 from curation.report import write_report
 from curation.report.collect import collect
+from curation.report.facts import RunFacts
 from curation.report.render import render
+from curation.report.wording import price, rate, share
 from curation.row import Reason
 from curation.storage import Folder
 from tests.report.make_run import Row, make_run
 
+MODEL_SECTIONS = ["scores", "captions", "captioned", "refused"]
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = [
     ("https://a.example/<script>alert(1)</script>.jpg", f"{SCRIPT} a caption"),
@@ -128,6 +132,93 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     assert len(html) < 3_000_000
 
 
+def test_hostile_captions_and_names_are_text(tmp_path: Path) -> None:
+    text = " ".join(text[:60] for _, text in HOSTILE)
+
+    def change(row: Row) -> None:
+        for kind in ("dense", "short"):
+            if row.get(f"caption_{kind}"):
+                row |= {f"caption_{kind}": text, f"caption_{kind}_model": SCRIPT}
+
+    def scored(row: Row) -> None:
+        row["score_us"] = [{"op": SCRIPT, "us": 7}]
+
+    made = make_run(Folder(tmp_path), models=True, rows=200, change_scored=scored, change_captioned=change)
+    html = render(collect(made.output))
+    page = check_self_contained(html)
+    for part in (f"{SCRIPT} a caption", '"><img src=x onerror=alert(1)>', "</title></style></svg><iframe"):
+        assert part in page.words
+        assert part not in html
+    assert not set("\u202e\x00\x1b") & set(html)
+    assert len(html) < 3_000_000
+
+
+def test_hostile_text_of_rejected_captions_is_text(tmp_path: Path) -> None:
+    detail = f"dense: mostly greek, not latin{IT_WROTE}\u202e</p></main>{SCRIPT} it wrote: {SCRIPT}"
+    made = make_run(
+        Folder(tmp_path),
+        models=True,
+        rows=300,
+        reject_all=Reason.CAPTION_WRONG_SCRIPT,
+        reject_in="caption",
+        reject_detail=detail,
+        upto="caption",
+        status="failed",
+        error="no row is left",
+    )
+    html = render(collect(made.output))
+    words = check_self_contained(html).words
+    assert f"</p></main>{SCRIPT} it wrote: {SCRIPT}" in words
+    assert "dense: mostly greek, not latin" in words
+    assert SCRIPT not in html
+    assert "\u202e" not in html
+    assert "No caption was kept." in words
+
+
+def test_scores_and_captions_say_what_they_must(modelled_facts: RunFacts) -> None:
+    page = check_self_contained(render(modelled_facts))
+    captioning, scoring = modelled_facts.captioning, modelled_facts.scoring
+    assert captioning is not None
+    assert scoring is not None
+    assert [a["id"] for tag, a in page.elements if tag == "section" and a["id"] in MODEL_SECTIONS] == MODEL_SECTIONS
+    threshold = scoring.scores[1].thresholds[0]
+    below = scoring.scores[1].scored - threshold.passing
+    for part in (f"{threshold.label} {threshold.passing} pass", f"{below} do not", "images/s a worker"):
+        assert part in page.words
+    for part in (
+        f"captions/s, all workers {rate(captioning.captions / 84)}",
+        f"tokens/s, all workers {rate(captioning.tokens / 84)}",
+        f"captions/s a worker {rate(captioning.captions / captioning.worker_seconds)}",
+        f"cost of 1,000 kept captions , estimated {price(captioning.cost_per_1000(captioning.captions))}",
+        f"cost of 1,000 kept images, all kinds {price(captioning.cost_per_1000(captioning.kept))}",
+        share(captioning.kinds[1].over_limit, captioning.kinds[1].captions),
+        "caption_refusal",
+    ):
+        assert part in page.words
+    sample = next(s for s in modelled_facts.captioned if (s.texts[1].tokens or 0) > 77)
+    assert f"{sample.texts[1].tokens} tokens {(sample.texts[1].tokens or 0) - 77} cut off" in page.words
+    assert sample.texts[1].text in page.words
+
+
+def test_a_run_without_models_says_nothing_of_them(html: str) -> None:
+    page = Page(html)
+    assert not {a.get("id") for _, a in page.elements} & set(MODEL_SECTIONS)
+    assert "tokens" not in page.words
+
+
+def test_stages_that_took_no_time(tmp_path: Path) -> None:
+    made = make_run(
+        Folder(tmp_path),
+        models=True,
+        seconds={"score": 0.0, "caption": 0.0},
+        change_scored=lambda row: row.update(score_us=[{"op": "clip", "us": 0}]),
+        change_captioned=lambda row: row.update(captioning_us=0, captioning_tokens=None, captioning_tries=None),
+    )
+    words = check_self_contained(render(collect(made.output))).words
+    for part in ("captions/s, all workers –", "tokens/s a worker –", "estimated –", "second try 0 (–)"):
+        assert part in words
+
+
 def test_hostile_error_and_config_are_text(tmp_path: Path) -> None:
     overrides = {"source": {"kind": "txt", "path": "</pre>" + SCRIPT}}
     made = make_run(Folder(tmp_path), upto="source", status="failed", error=f"no: {SCRIPT}", overrides=overrides)
@@ -147,6 +238,12 @@ def test_hostile_error_and_config_are_text(tmp_path: Path) -> None:
         ),
         ({"upto": "source", "unfinished": True, "rows": 0, "status": "failed"}, ["0 rows in", "No row was dropped."]),
         ({"rows": 1, "status": "done"}, ["1 rows in"]),
+        ({"models": True, "upto": "fetch", "status": "stopped"}, ["score not started", "caption not started"]),
+        ({"models": True, "upto": "score", "unfinished": True, "status": "running"}, ["Over all scored rows; dashed"]),
+        (
+            {"models": True, "upto": "caption", "unfinished": True, "status": "running"},
+            ["captions/s, all workers –", "cost of 1,000 kept captions"],
+        ),
     ],
 )
 def test_every_state_of_a_run_has_its_page(tmp_path: Path, options: dict[str, object], says: list[str]) -> None:
