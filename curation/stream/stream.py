@@ -9,7 +9,7 @@ for batch in stream:                  # to the end of the epoch; iterate again f
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,10 @@ REPLACEMENTS = 16
 """Samples that are tried in the place of a damaged one."""
 
 
+View = Callable[[Sample, tuple[int, int]], Any]
+_Item = tuple[Sample, str, Any]
+
+
 @dataclass(frozen=True)
 class Batch:
     """One rank's share of a global batch."""
@@ -37,6 +41,8 @@ class Batch:
     samples: list[Sample]
     captions: list[str]
     """One a sample, of the kind that the seed picked for it."""
+    views: list[Any]
+    """One a sample: what the caller's `view` made of it; None without."""
     shape: tuple[int, int]
     """(width, height) of the bucket that they share, pixels."""
     epoch: int
@@ -70,8 +76,9 @@ class CorpusStream:
             keys = ", ".join(self.samples.keys(thin[:5])) + (", …" if len(thin) > 5 else "")
             log.warning("bucket %dx%d has %d samples, less than a batch: %s", width, height, len(thin), keys)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Opened again in the other process: an index of ten million samples is read faster than it is sent.
+        return _opened_again, (self.settings, self.rank, self.world, self.epoch, self.step)
 
     def plan(self) -> Plan:
         """The plan of the current epoch."""
@@ -95,12 +102,16 @@ class CorpusStream:
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
-    def share(self, worker: int, workers: int) -> Iterator[Batch]:
-        """Every `workers`th batch from the state on, the first being the `worker`th; leaves the state as it is."""
+    def share(self, worker: int, workers: int, view: View | None = None) -> Iterator[Batch]:
+        """Every `workers`th batch from the state on, the first being the `worker`th; leaves the state as it is.
+
+        `view` makes what the batch's `views` hold, out of each sample and the batch's shape; where it raises
+        CorruptionError the sample counts as damaged.
+        """
         plan, start = self.plan(), self.step
         self._damaged = 0
         for step in range(start + worker, len(plan.samples), workers):
-            yield self._batch(plan, step)
+            yield self._batch(plan, step, view)
 
     def close(self) -> None:
         """Close files and threads; they are opened again when needed."""
@@ -136,19 +147,34 @@ class CorpusStream:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _batch(self, plan: Plan, step: int) -> Batch:
+    def _batch(self, plan: Plan, step: int, view: View | None) -> Batch:
         share = self.settings.batch // self.world
         numbers = plan.samples[step, self.rank * share : (self.rank + 1) * share]
-        samples: list[Sample] = []
+        shape = self.samples.shapes[plan.shape[step]]
+        items: list[_Item] = []
         damaged: list[str] = []
         for number, found in zip(numbers.tolist(), self._read(numbers.tolist()), strict=True):
-            sample = found if isinstance(found, Sample) else self._instead(number, found)
-            if isinstance(found, CorruptionError):
-                damaged.append(str(found))
-            if sample is not None:
-                samples.append(sample)
-        captions = self._captions(samples)
-        return Batch(samples, captions, self.samples.shapes[plan.shape[step]], self.epoch, step, damaged)
+            try:
+                items.append(self._item(found, shape, view))
+            except CorruptionError as error:
+                damaged.append(str(error))
+                if (other := self._instead(number, error, shape, view)) is not None:
+                    items.append(other)
+        return Batch(
+            [sample for sample, _, _ in items],
+            [caption for _, caption, _ in items],
+            [view for _, _, view in items],
+            shape,
+            self.epoch,
+            step,
+            damaged,
+        )
+
+    def _item(self, found: Sample | CorruptionError, shape: tuple[int, int], view: View | None) -> _Item:
+        """The sample, its caption and its view. Raises CorruptionError where one of them cannot be had."""
+        if isinstance(found, CorruptionError):
+            raise found
+        return found, found.caption(self._kind(found.number)), view(found, shape) if view else None
 
     def _read(self, numbers: list[int]) -> list[Sample | CorruptionError]:
         """The samples with these numbers, or what is wrong with them."""
@@ -165,36 +191,39 @@ class CorpusStream:
                     found[i] = error
         return [sample for sample in found if sample is not None]
 
-    def _instead(self, number: int, error: CorruptionError) -> Sample | None:
+    def _instead(self, number: int, error: CorruptionError, shape: tuple[int, int], view: View | None) -> _Item | None:
         """What the policy puts in the place of a damaged sample."""
         if self.settings.damage == "raise":
             raise error
         self._damaged += 1
         log.warning("%s (%s)", error, "skipped" if self.settings.damage == "skip" else "replaced")
         if self._damaged > self.settings.damage_budget:
-            raise CorruptionError(
-                f"over {self.settings.damage_budget} damaged samples in this epoch; the last: {error}"
-            )
+            raise CorruptionError(f"over {self.settings.damage_budget} damaged samples in an epoch; the last: {error}")
         if self.settings.damage == "skip":
             return None
         pool = np.flatnonzero(self.samples.bucket == self.samples.bucket[number])
         for attempt in range(REPLACEMENTS):
             key = key_of(self.settings.seed, self.epoch, "instead", attempt)
             other = int(pool[int(random_bits(np.array([number], np.uint64), key)[0] % np.uint64(len(pool)))])
-            found = self._read([other])[0]
-            if isinstance(found, Sample):
-                return found
+            try:
+                return self._item(self._read([other])[0], shape, view)
+            except CorruptionError as also:
+                log.warning("%s (in its place)", also)
         raise CorruptionError(
             f"{REPLACEMENTS} samples in the place of a damaged one are damaged too; the first: {error}"
         )
 
-    def _captions(self, samples: list[Sample]) -> list[str]:
-        """A caption for each sample, of a kind that depends on the seed, the epoch and the sample alone."""
+    def _kind(self, number: int) -> str:
+        """The kind of caption for a sample: it depends on the seed, the epoch and the sample alone."""
         kinds = sorted(kind for kind, weight in self.settings.captions.items() if weight)
+        if len(kinds) == 1:
+            return kinds[0]
         bounds = np.cumsum([self.settings.captions[kind] for kind in kinds])
-        numbers = np.array([sample.number for sample in samples], np.uint64)
-        units = random_units(numbers, key_of(self.settings.seed, self.epoch, "caption"))
-        chosen = np.searchsorted(bounds, units * bounds[-1], side="right")
-        return [
-            sample.caption(kinds[min(i, len(kinds) - 1)]) for sample, i in zip(samples, chosen.tolist(), strict=True)
-        ]
+        unit = random_units(np.array([number], np.uint64), key_of(self.settings.seed, self.epoch, "caption"))[0]
+        return kinds[min(int(np.searchsorted(bounds, unit * bounds[-1], side="right")), len(kinds) - 1)]
+
+
+def _opened_again(settings: StreamSettings, rank: int, world: int, epoch: int, step: int) -> CorpusStream:
+    stream = CorpusStream(settings, rank=rank, world=world)
+    stream.epoch, stream.step = epoch, step
+    return stream
