@@ -27,9 +27,13 @@ Floats = npt.NDArray[np.float32]
 
 SIMILARITY = pa.field("clip_similarity", pa.float32())
 
-# Width of the embedding in a model's configuration, and how its texts were padded when it was trained.
+# Width of the embedding in a model's configuration; and how its texts were padded when it was trained: CLIP hides the
+# padding behind a mask, SigLIP reads all of it.
 _WIDTHS = {"clip": lambda c: c.projection_dim, "siglip": lambda c: c.vision_config.hidden_size}
-_PADDING = {"clip": "longest", "siglip": "max_length"}
+_PADDING = {
+    "clip": {"padding": "longest", "return_attention_mask": True},
+    "siglip": {"padding": "max_length", "return_attention_mask": False},
+}
 
 
 class Clip(ModelOperator):
@@ -58,11 +62,18 @@ class Clip(ModelOperator):
             )
         self.width = int(_WIDTHS[config.model_type](config))
         self._padding = _PADDING[config.model_type]
+        self._words = int(config.text_config.vocab_size)
         self._text_limit = int(config.text_config.max_position_embeddings)
 
     def _load_processors(self) -> None:
         super()._load_processors()
         self.tokenizer = self._load("AutoTokenizer")
+        if len(self.tokenizer) < self._words / 2:  # `transformers` makes an empty one where the files are missing
+            raise ConfigError(
+                self.setting,
+                f"the tokenizer of {self.settings.model} knows {len(self.tokenizer)} of the model's {self._words} "
+                "tokens: are its files there?",
+            )
 
     def process(self, batch: pa.Table, images: Sequence[Image.Image]) -> pa.Table:
         pictures = self.embed_images(images)
@@ -88,7 +99,7 @@ class Clip(ModelOperator):
         import torch
 
         tokens = self.tokenizer(
-            list(texts), padding=self._padding, truncation=True, max_length=self._text_limit, return_tensors="pt"
+            list(texts), truncation=True, max_length=self._text_limit, return_tensors="pt", **self._padding
         )
         with torch.inference_mode():
             return _unit(self.model.get_text_features(**tokens.to(self.device)))

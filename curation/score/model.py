@@ -62,7 +62,6 @@ class ModelOperator(ImageOperator):
         """Load the model. Raises ConfigError where it cannot be loaded as it is."""
         _quieten()
         self.device, self.dtype = device_and_dtype(self.gpus, "stages.score.run.gpus")
-        self._load_processors()
         options = {**load_options(self.settings.revision), "dtype": self.dtype, "output_loading_info": True}
         model, told = self._load(self.auto_class, **options)
         # `transformers` fills what a file lacks with random numbers, and only warns.
@@ -70,10 +69,12 @@ class ModelOperator(ImageOperator):
         if lacking:
             raise ConfigError(self.setting, f"the weights of {self.settings.model} lack {', '.join(lacking[:3])}")
         self._check_config(model.config)
+        self._load_processors()
         self.model = model.to(self.device).eval()
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="prepare") if self.threads > 1 else None
 
     def _load_processors(self) -> None:
+        """Called when the configuration was checked. Raises ConfigError."""
         # Torchvision resizes a little differently: scores must not depend on whether it is installed.
         self.images = self._load("AutoImageProcessor", backend="pil")
         self.side = shorter_side(self.images)
@@ -114,8 +115,8 @@ def _quieten() -> None:
     """Keep `transformers` from writing to a worker's log what is no news."""
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def shorter_side(processor: Any) -> int:

@@ -61,8 +61,7 @@ class ScoreStage(RowStage):
     def pool(self, cpus: float, gpus: float) -> Pool:
         run = self.settings.run
         if run.gpus:
-            workers = run.workers or max(1, int(gpus / run.gpus))
-            return Pool(workers, cpus=max(1, int(cpus / workers)), gpus=run.gpus)
+            return Pool(run.workers or max(1, int(gpus / run.gpus)), cpus=1, gpus=run.gpus)
         return Pool(run.workers or max(1, int(cpus)), cpus=1)
 
     def setup(self, workers: int) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import ClassVar
 
 import pyarrow as pa
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageStat, UnidentifiedImageError
 
-from curation.op import BatchOperator
+from curation.op import BatchOperator, ImageOperator
 from curation.row import KEPT, Reason, Verdict, with_outcomes
 
 
@@ -64,3 +65,15 @@ class Clashing(BatchOperator):
 
     def process(self, batch: pa.Table) -> pa.Table:
         return batch
+
+
+class Redness(ImageOperator):
+    """Mean of red less mean of green, over the stage's decoded pictures; also says how large they came."""
+
+    side = 64
+    writes: ClassVar = (pa.field("redness", pa.float32()), pa.field("came", pa.string()))
+
+    def process(self, batch: pa.Table, images: Sequence[Image.Image]) -> pa.Table:
+        means = [ImageStat.Stat(image).mean for image in images]
+        batch = batch.append_column(self.writes[0], pa.array([r - g for r, g, _ in means], pa.float32()))
+        return batch.append_column(self.writes[1], pa.array([f"{i.mode} {i.width}x{i.height}" for i in images]))
