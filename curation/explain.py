@@ -67,7 +67,7 @@ def printable(text: str) -> str:
 
 def _wrapped(line: str, indent: str, width: int) -> list[str]:
     """A line as several of at most `width` characters. Longer words (URLs, hashes) stay whole, to be copied."""
-    if len(line) <= width:
+    if len(line) <= width or " " not in line.split(" = ", 1)[-1]:
         return [line]
     return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 

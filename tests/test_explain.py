@@ -40,7 +40,7 @@ def test_values_are_harmless_and_exact() -> None:
     row = {
         "outcome": "rejected",
         "reason": "caption_refusal",
-        "detail": "\x1b[31mno\u202e",
+        "detail": "\x1b[31mno\u202e" + " word" * 30,
         "caption_dense": "\x1b]0;title\x07 a boat",
         "f32": 0.22832900285720825,
         "f64": 0.1 + 0.2,
@@ -54,4 +54,5 @@ def test_values_are_harmless_and_exact() -> None:
     assert "f64 = 0.30000000000000004\n" in text
     assert "numbers" not in text
     assert "score_us = a\\x1b 1.5 ms" in text
-    assert row["url"] in text  # whole, to be copied
+    assert f"url = {row['url']!r}" in text  # whole, to be copied
+    assert max(len(line) for line in text.splitlines() if "url" not in line) <= 60

@@ -61,7 +61,9 @@ def test_what_captioning_took(modelled: Made, modelled_facts: RunFacts) -> None:
 
 
 def test_the_price_is_that_of_all_gpus_of_a_worker(tmp_path: Path, modelled_facts: RunFacts) -> None:
-    made = make_run(Folder(tmp_path), models=True, rows=600, upto="caption", caption={"run": {"price_per_hour": 1.5, "gpus": 2}})
+    made = make_run(
+        Folder(tmp_path), models=True, rows=600, upto="caption", caption={"run": {"price_per_hour": 1.5, "gpus": 2}}
+    )
     assert captioning(collect(made.output)).cost == pytest.approx(2 * captioning(modelled_facts).cost)
 
 

@@ -186,8 +186,8 @@ def test_scores_and_captions_say_what_they_must(modelled_facts: RunFacts) -> Non
     for part in (f"{threshold.label} {threshold.passing} pass", f"{below} do not", "images/s a worker"):
         assert part in page.words
     for part in (
-        f"captions/s, all workers {rate(captioning.captions / 84)}",
-        f"tokens/s, all workers {rate(captioning.tokens / 84)}",
+        f"captions/s, all workers, by the clock {rate(captioning.captions / 84)}",
+        f"tokens/s, all workers, by the clock {rate(captioning.tokens / 84)}",
         f"captions/s a worker {rate(captioning.captions / captioning.worker_seconds)}",
         f"cost of 1,000 kept captions , estimated {price(captioning.cost_per_1000(captioning.captions))}",
         f"cost of 1,000 kept images, all kinds {price(captioning.cost_per_1000(captioning.kept))}",
@@ -215,7 +215,7 @@ def test_stages_that_took_no_time(tmp_path: Path) -> None:
         change_captioned=lambda row: row.update(captioning_us=0, captioning_tokens=None, captioning_tries=None),
     )
     words = check_self_contained(render(collect(made.output))).words
-    for part in ("captions/s, all workers –", "tokens/s a worker –", "estimated –", "second try 0 (–)"):
+    for part in ("captions/s, all workers, by the clock –", "tokens/s a worker –", "estimated –", "second try 0 (–)"):
         assert part in words
 
 
@@ -242,7 +242,7 @@ def test_hostile_error_and_config_are_text(tmp_path: Path) -> None:
         ({"models": True, "upto": "score", "unfinished": True, "status": "running"}, ["Over all scored rows; dashed"]),
         (
             {"models": True, "upto": "caption", "unfinished": True, "status": "running"},
-            ["captions/s, all workers –", "cost of 1,000 kept captions"],
+            ["captions/s, all workers, by the clock –", "cost of 1,000 kept captions"],
         ),
     ],
 )
