@@ -44,6 +44,8 @@ def check_model(
     """
     if is_local(model):
         folder = Path(model).expanduser()
+        if folder.is_file():
+            raise ConfigError(setting, f"{model} is a file; a model is a folder")
         if not folder.is_dir():
             raise ConfigError(setting, f"no folder {model}")
         config = _read_config(setting, folder / "config.json", model)
@@ -79,7 +81,7 @@ def _read_config(setting: str, path: Path, model: str) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(setting, f"{model} holds no config.json: it is no model of `transformers`") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(setting, f"config.json of {model} cannot be read: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ConfigError(setting, f"config.json of {model} names no `model_type`")
@@ -102,8 +104,8 @@ def _check_weights(setting: str, folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.exists():
         try:
-            wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            wanted = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise ConfigError(setting, f"{index} cannot be read: {error}") from None
         missing = sorted(wanted - {file.name for file in files})
         if missing:
@@ -128,7 +130,7 @@ def _has_chat_template(folder: Path) -> bool:
         try:
             if json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template"):
                 return True
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue  # not there, or not JSON: then it holds no template
     return False
 
