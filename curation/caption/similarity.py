@@ -34,7 +34,7 @@ class Similarity:
 
     def check(self, online: bool) -> None:
         """Refuse a model that cannot work. Raises ConfigError."""
-        self._clip.check(online)
+        copy.copy(self._clip).check(online)  # what it loads here is not for the workers
 
     def setup(self) -> None:
         self._clip = copy.copy(self._clip)

@@ -6,6 +6,7 @@ the second one of an SDXL repository. The caption stage counts with it; the repo
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ class TokenCounter:
         """Refuse a tokenizer that cannot be loaded; one on the hub only if `online`. Raises ConfigError."""
         if self._subfolder or not is_local(self._name):
             if online:
-                self.setup()
+                copy.copy(self).setup()  # what is loaded here is not for the workers
             return
         folder = Path(self._name).expanduser()
         if not folder.is_dir():

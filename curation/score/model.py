@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +53,7 @@ class ModelOperator(ImageOperator):
         if is_local(self.settings.model) or online:
             self._check_config(self._load("AutoConfig"))
         if is_local(self.settings.model):
-            self._load_processors()
+            copy.copy(self)._load_processors()  # what it loads here is not for the workers
 
     @abstractmethod
     def _check_config(self, config: Any) -> None:
