@@ -1,8 +1,9 @@
 """LAION's aesthetic score: a head over CLIP's embedding that was fitted to people's ratings from 1 to 10.
 
-Schuhmann et al. 2022 (LAION-5B, section 3.4); the released head "sac+logos+ava1-l14-linearMSE" takes embeddings of
+Schuhmann 2022, "improved-aesthetic-predictor"; the released head "sac+logos+ava1-l14-linearMSE" takes embeddings of
 OpenAI's ViT-L/14 of length 1. It is a stack of linear layers without anything between them (dropout apart, which only
-training uses), hence one linear map: it is multiplied out in float64 when it is loaded.
+training uses), hence one linear map: it is multiplied out in float64 when it is loaded. That the embedding is stored
+as float16 moves the released head's score by 0.0001 (rms; 0.0004 at most in 2,000 random directions).
 """
 
 from __future__ import annotations

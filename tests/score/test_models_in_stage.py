@@ -95,27 +95,21 @@ def test_every_row_has_every_score(reference: tuple[Path, dict[str, dict[str, An
         assert all(spent["us"] >= 0 for spent in row["score_us"])
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize(("engine", "first"), [("local", "safety"), ("ray", "tests.score.operators:Redness")])
 def test_rules_use_scores(
-    reference: tuple[Path, dict[str, dict[str, Any]]],
-    listed: Path,
-    tmp_path: Path,
-    score: dict[str, Any],
-    engine: str,
+    reference: tuple[Path, dict[str, dict[str, Any]]], listed: Path, score: dict[str, Any], engine: str, first: str
 ) -> None:
-    _, rows = reference
+    output, rows = reference
     middle = {name: sorted(row[name] for row in rows.values())[len(rows) // 4] for name in SCORES[:2]}
     where = f"clip_similarity > {middle['clip_similarity']} and aesthetic > {middle['aesthetic']} and safety < 0.5"
-    stages = {
-        **STAGES,
-        "select": {"where": where, **STAGES["select"]},
-        "score": {**score, "run": {"batch": 5, "workers": 1}},
-    }
-    run(config(listed, tmp_path, **stages), engine=engine)
-    # Another batch size, and on Ray another process: the same scores.
-    for uid, row in scored(tmp_path).items():
+    # Another order and another batch size, and on Ray another process: the same scores.
+    ops = [first, *(op for op in score["ops"] if op != first)]
+    again = {**score, "ops": ops, "run": {"batch": 5, "workers": 1}}
+    stages = {**STAGES, "select": {"where": where, **STAGES["select"]}, "score": again}
+    run(config(listed, output, **stages), engine=engine)
+    for uid, row in scored(output).items():
         assert [row[name] for name in SCORES] == pytest.approx([rows[uid][name] for name in SCORES], abs=5e-5)
-    kept = {url for url, (outcome, _) in outcomes(tmp_path, "select").items() if outcome == "kept"}
+    kept = {url for url, (outcome, _) in outcomes(output, "select").items() if outcome == "kept"}
     expected = {
         row["url"]
         for row in rows.values()
@@ -126,7 +120,7 @@ def test_rules_use_scores(
     assert expected
     assert expected <= kept
     assert len(kept - expected) <= 3  # on a threshold's edge
-    packed = stage_folder(tmp_path, "pack")
+    packed = stage_folder(output, "pack")
     assert len(list((Path(packed.url) / "shards").glob("*.tar"))) > 0
 
 
@@ -204,6 +198,15 @@ def test_what_a_model_holds_is_part_of_the_identity(
     assert folder(aesthetic=str(other)) == first  # where the head lies does not matter
     other.write_bytes(other.read_bytes() + b"\0")
     assert folder(aesthetic=str(other)) != first
+
+
+def test_speed_is_logged(listed: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"ops": ["tests.score.operators:Redness"], "run": {"batch": 7}}
+    with caplog.at_level("INFO", "curation.score.stage"):
+        run(config(listed, tmp_path, **STAGES, score=settings), engine="local")
+    said = [record.getMessage() for record in caplog.records if record.name == "curation.score.stage"]
+    assert [line.split(" images")[0] for line in said] == [f"scored {ROWS * 9 // 10}"]
+    assert "images/s (decode " in said[0]
 
 
 def test_gpus_that_are_not_there_are_said(listed: Path, tmp_path: Path, score: dict[str, Any]) -> None:
