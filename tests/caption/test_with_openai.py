@@ -6,63 +6,20 @@ import asyncio
 import base64
 import gzip
 import io
-import json
-import logging
-import pickle
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from curation.caption.backend import Reply, Request
+from curation.caption.backend import Reply
 from curation.caption.prompts import DENSE
 from curation.caption.with_openai import IN_A_ROW, OpenAIBackend
 from curation.caption.with_transformers import TransformersBackend
 from curation.config import CaptionSettings
-from curation.errors import ConfigError, RunError
-from curation.scenes.render import render
-from curation.scenes.scene import random_scene
+from curation.errors import RunError
+from tests.caption.asking import backend, request, written
 from tests.caption.chat_origin import Answer, chat_origin, cuts, drips, floods, gives, hangs, says
-
-KEY = "sk-tests-0123456789abcdef"
-VARIABLE = "CAPTION_KEY"
-
-
-@pytest.fixture(autouse=True)
-def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-
-
-def backend(endpoint: str, *, model: str = "tiny", workers: int = 1, **run: Any) -> OpenAIBackend:
-    settings = CaptionSettings(
-        backend="openai",
-        endpoint=endpoint,
-        model=model,
-        api_key_env=VARIABLE,
-        run={"retries": 2, "timeout_s": 20, "concurrency": 4, **run},
-    )
-    made = OpenAIBackend(settings, first_wait_s=0.01)
-    made.setup(workers)
-    return made
-
-
-def request(number: int = 0, shape: tuple[int, int] | None = None, **more: Any) -> Request:
-    image = Image.fromarray(render(random_scene(("llava", number)), *shape, seed=number)) if shape else None
-    return Request(f"{number:032x}", more.pop("prompt", "Say something."), image, more.pop("max_tokens", 40), **more)
-
-
-def written(backend: OpenAIBackend | TransformersBackend, *requests: Request) -> list[Reply]:
-    async def write() -> list[Reply]:
-        try:
-            return await backend.write(requests or [request()])
-        finally:
-            if isinstance(backend, OpenAIBackend):
-                backend.close()
-
-    return asyncio.run(write())
-
 
 # The real server
 
@@ -203,144 +160,3 @@ def test_after_all_tries_the_row_fails(fault: Answer, said: str) -> None:
     with chat_origin(fault) as origin:
         assert written(backend(origin.url, timeout_s=0.4, retries=1)) == [Reply(error=said)]
     assert len(origin.times) == 2
-
-
-# What stops the run
-
-
-def test_an_endpoint_that_is_not_there_stops_the_run_at_once() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # taken, but nobody listens
-        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        with pytest.raises(RunError, match=f"{address} cannot be reached: "):
-            written(backend(address), request())
-
-
-@pytest.mark.parametrize("fault", [gives(502), cuts])
-def test_an_endpoint_that_goes_away_stops_the_run(fault: Answer) -> None:
-    with chat_origin(says(), says(), fault) as origin:
-        made = backend(origin.url, retries=1)
-        assert [reply.error for reply in written(made, request(), request())] == [None, None]
-        for _ in range(IN_A_ROW - 1):
-            assert written(made)[0].error
-        with pytest.raises(RunError, match=f"answered none of {IN_A_ROW} requests in a row"):
-            written(made)
-
-
-def test_an_endpoint_that_answers_nonsense_from_the_start_stops_the_run() -> None:
-    with chat_origin(gives(200, b"<html>")) as origin, pytest.raises(RunError, match="the answer is not JSON"):
-        written(backend(origin.url), *[request()] * IN_A_ROW)
-
-
-def test_refusals_of_rows_do_not_stop_a_run_that_works() -> None:
-    with chat_origin(says(), gives(400)) as origin:
-        replies = written(backend(origin.url, concurrency=1), *[request()] * (2 * IN_A_ROW))
-    assert sum(reply.error is not None for reply in replies) == 2 * IN_A_ROW - 1
-
-
-@pytest.mark.parametrize(
-    ("answer", "said"),
-    [
-        (gives(404, {"message": "no such model"}), "has no chat completions of tiny: HTTP 404: no such model"),
-        (gives(405), "has no chat completions of tiny: HTTP 405"),
-        (gives(307, Location="http://127.0.0.1:9/v1/chat/completions"), "has no chat completions of tiny: HTTP 307"),
-    ],
-)
-def test_a_wrong_address_stops_the_run(answer: Answer, said: str) -> None:
-    with chat_origin(answer) as origin, pytest.raises(RunError, match=said):
-        written(backend(origin.url))
-
-
-# The key
-
-
-def test_the_key_goes_into_one_header_and_nowhere_else(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv(VARIABLE, f" {KEY}\n")
-    caplog.set_level(logging.DEBUG)
-    echo = gives(400, {"error": {"message": f"you said {'x' * 280} {KEY}"}})
-    with chat_origin(says(), echo, gives(403, {"message": KEY}), models=gives(200, {"data": []})) as origin:
-        made = backend(origin.url)
-        made.check(online=True)
-        [good], [bad] = written(made), written(made)
-        with pytest.raises(RunError, match=f"refuses the key in {VARIABLE}") as refused:
-            written(made)
-    assert [headers["Authorization"] for headers in origin.headers] == [f"Bearer {KEY}"] * 4
-    assert good.error is None
-    assert bad.error is not None
-    kept = (pickle.dumps(backend(origin.url)), repr(vars(made)), repr(bad), str(refused.value), caplog.text)
-    assert all(KEY[:12] not in str(text) for text in (*kept, json.dumps(origin.bodies)))
-
-
-def test_a_server_that_wants_a_key_says_which_variable() -> None:
-    with chat_origin(gives(401)) as origin, pytest.raises(RunError, match=f"wants a key.*{VARIABLE}"):
-        written(backend(origin.url))
-
-
-def test_a_key_that_stayed_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, KEY)
-    made = pickle.loads(pickle.dumps(backend("http://127.0.0.1:9/v1")))
-    monkeypatch.delenv(VARIABLE)
-    with pytest.raises(RunError, match=f"{VARIABLE} is set where the run was started, but not on this worker"):
-        made.setup(workers=2)
-
-
-# Before any work
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("localhost:8000/v1", "ftp://host/v1", "http://", "http:///v1", "http://[::1/v1", "http://host:99999/v1"),
-        *("http://u:p@host/v1", "http://host/v1?key=x", "http://host/v1#x"),
-    ],
-)
-def test_an_address_that_cannot_work(address: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        backend(address).check(online=False)
-    assert caught.value.path == "stages.caption.endpoint"
-    assert "u:p" not in caught.value.problem
-
-
-def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = backend("http://127.0.0.1:9/v1")
-    monkeypatch.setenv(VARIABLE, f"{KEY}\r\nHost: x")
-    with pytest.raises(ConfigError, match=r"stages\.caption\.api_key_env: ") as caught:
-        made.check(online=False)
-    assert KEY not in str(caught.value)
-    with pytest.raises(RunError, match="no key has"):
-        made.setup(workers=1)
-
-
-@pytest.mark.parametrize(
-    ("models", "problem"),
-    [
-        (gives(404), None),
-        (gives(500), None),
-        (gives(200, b"<html>"), None),
-        (gives(200, {"data": []}), None),
-        (gives(200, {"data": [{"id": "other"}, {"id": "tiny"}]}), None),
-        (
-            gives(200, {"data": [{"id": "other"}, {"id": "more"}]}),
-            "stages.caption.model: the endpoint serves other, more",
-        ),
-        (gives(401), f"stages.caption.api_key_env: .* wants a key: .*{VARIABLE}"),
-        (gives(503), "stages.caption.endpoint: .* is not ready: HTTP 503"),
-    ],
-)
-def test_the_look_at_the_endpoint(models: Answer, problem: str | None) -> None:
-    with chat_origin(says(), models=models) as origin:
-        if problem is None:
-            backend(origin.url).check(online=True)
-        else:
-            with pytest.raises(ConfigError, match=problem):
-                backend(origin.url).check(online=True)
-    assert not origin.bodies
-
-
-def test_the_look_at_an_endpoint_that_is_not_there() -> None:
-    made = backend("http://127.0.0.1:9/v1")
-    made.check(online=False)
-    with pytest.raises(ConfigError, match=r"stages\.caption\.endpoint: http://127\.0\.0\.1:9/v1 cannot be reached"):
-        made.check(online=True)
