@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,7 +144,10 @@ class Folder:
     def read_schema(self, name: str) -> pa.Schema:
         """Schema of a Parquet file."""
         with storage_errors(self.path(name)), self.fs.open(self.path(name), "rb") as file:
-            return pq.ParquetFile(file).schema_arrow
+            try:
+                return pq.ParquetFile(file).schema_arrow
+            except pa.ArrowInvalid as error:
+                raise StorageError(f"{self.path(name)} is not readable as Parquet: {error}") from None
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -211,3 +215,5 @@ def storage_errors(what: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(f"no space left on the device while writing {what}") from error
         raise StorageError(f"{what}: {error.strerror or error}") from error
+    except aiohttp.ClientError as error:  # fsspec's HTTP file system lets them through
+        raise StorageError(f"{what}: {error}") from error

@@ -27,7 +27,7 @@ from curation.pack.captions import check_primary
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
 from curation.report import write_report
-from curation.row import FETCH_FIELDS
+from curation.row import CLIP_EMBEDDING, FETCH_FIELDS
 from curation.run_log import RunLog
 from curation.score.stage import ScoreStage
 from curation.select.stage import Select, check_rules
@@ -108,10 +108,16 @@ def _check(config: Config, stages: list[Stage]) -> None:
         if isinstance(stage, ScoreStage | CaptionStage):
             stage.check(schema)
             for field in stage.added:
-                schema = schema.append(field)
+                schema = schema.append(_planned(field))
         if isinstance(stage, Select):
             check_rules(config.stages.select, schema)
     check_primary(config.stages.pack, schema)
+
+
+def _planned(field: pa.Field) -> pa.Field:
+    """An embedding's length is known once its model was looked at, which a plan does not do on the hub: any will do."""
+    unknown = field.name == CLIP_EMBEDDING and pa.types.is_list(field.type)
+    return field.with_type(pa.list_(field.type.value_type, 1)) if unknown else field
 
 
 def _check_models(stages: list[Stage], *, online: bool) -> None:

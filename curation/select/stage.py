@@ -76,19 +76,17 @@ class Select(Solo):
 
     @property
     def schema(self) -> pa.Schema:
-        assert self.upstream is not None
         left = STAYS.union(field.name for field in OUTCOME_FIELDS)
         # What a dropped row does not carry is null.
-        fields = [f if f.name in CARRIED else f.with_nullable(True) for f in self.upstream.schema if f.name not in left]
+        fields = [f if f.name in CARRIED else f.with_nullable(True) for f in self.input_schema() if f.name not in left]
         return outcome_schema(fields)
 
     def build(self) -> list[Fragment]:
         """Decide, then write. Rows keep the order of the stage before, in each fragment those that stay first."""
-        assert self.upstream is not None
         groups = self._groups()
         with (
             tempfile.TemporaryDirectory(prefix="curation-select-") as scratch,
-            Decision(self.settings, self.upstream.schema, scratch) as decision,
+            Decision(self.settings, self.input_schema(), scratch) as decision,
             ThreadPoolExecutor(WORKERS) as pool,
         ):
             for rows in _ahead(pool, lambda group: self._read(group, decision.columns), groups):

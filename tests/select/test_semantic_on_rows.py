@@ -184,9 +184,9 @@ def test_no_embeddings(tmp_path: Path, column: pa.DataType | None, problem: str)
     with pytest.raises(ConfigError, match=problem) as before:
         check_rules(SelectSettings.model_validate(settings), table.schema)
     assert before.value.path == "stages.select.dedup.semantic"
-    with pytest.raises(ConfigError) as at_work:
+    with pytest.raises(ConfigError, match=problem) as at_work:  # Parquet has another word for a list's items
         select(tmp_path, table, **settings)
-    assert str(at_work.value) == str(before.value)
+    assert at_work.value.path == before.value.path
     assert not (tmp_path / "out").exists()
 
 
