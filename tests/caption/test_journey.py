@@ -16,7 +16,7 @@ import pytest
 from curation.config import Config
 from curation.errors import ConfigError
 from curation.explain import explain
-from curation.fragments import committed, read_manifest
+from curation.fragments import read_manifest
 from curation.fsck import fsck
 from curation.run_log import read_run
 from curation.storage import Folder
@@ -158,8 +158,6 @@ def test_a_changed_prompt_redoes_captions_only(world: World, tmp_path: Path) -> 
 def test_a_run_that_lost_its_last_batches_ends_with_the_same_bytes(world: World, tmp_path: Path) -> None:
     output = Path(shutil.copytree(world.done, tmp_path / "out"))
     folder = stage_folder(output, "caption")
-    ((first, *_, last),) = committed(folder).values()
-    assert last.endswith("-end.parquet") or first.endswith("-end.parquet")
     manifest = read_manifest(folder)
     assert manifest is not None
     sizes = {fragment.name: fragment.counts.rows for fragment in manifest.fragments}
