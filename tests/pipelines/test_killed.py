@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,19 +45,19 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
         yield Web(folder / "list.parquet", asked, corpus_bytes(folder / "out"))
 
 
-def start(web: Web, folder: Path, engine: str) -> tuple[Path, Path, subprocess.Popen[str]]:
-    output = folder / "out"
-    config = write_config(folder / "config.yaml", settings(web.listed, output, **STAGES))
-    return config, output, curate("run", config, "--engine", engine)
+def prepare(web: Web, folder: Path) -> tuple[Path, Path]:
+    """Config and output of a run."""
+    web.asked.clear()
+    return write_config(folder / "config.yaml", settings(web.listed, folder / "out", **STAGES)), folder / "out"
 
 
 def fragments(output: Path, stage: str) -> list[str]:
     return [p.name for p in output.glob(f"{stage}-*/*.parquet") if FRAGMENT.fullmatch(p.name)]
 
 
-def wait_for(output: Path, stage: str, process: subprocess.Popen[str]) -> None:
-    """Until `stage` has committed something, and is not finished."""
-    while not fragments(output, stage):
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Until something is so, of a run that is not finished."""
+    while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
 
@@ -106,20 +107,6 @@ def finish(web: Web, config: Path, output: Path) -> None:
     assert len(outcomes(output, "fetch")) == ROWS
 
 
-@pytest.mark.parametrize(("engine", "stage"), [("local", "fetch"), ("ray", "fetch"), ("ray", "pack")])
-def test_kill_9_of_the_driver(web: Web, tmp_path: Path, engine: str, stage: str) -> None:
-    config, output, process = start(web, tmp_path, engine)
-    wait_for(output, stage, process)
-    below = descendants(process.pid)
-    process.kill()
-    process.communicate()
-    wait_for_end(pid for pid, command in below.items() if "Agent" not in command)  # Ray's own linger, and do nothing
-    web.asked.clear()
-    committed = committed_rows(output) if stage == "fetch" else ROWS
-    finish(web, config, output)
-    assert len(web.asked) == ROWS - committed
-
-
 def committed_rows(output: Path) -> int:
     """Rows that an unfinished fetch has committed."""
     folder = Folder(next(output.glob("fetch-*")))
@@ -127,49 +114,62 @@ def committed_rows(output: Path) -> int:
     return sum(folder.read_table(name, ["uid"]).num_rows for name in fragments(output, "fetch"))
 
 
-def test_kill_9_of_a_worker_costs_nothing(web: Web, tmp_path: Path) -> None:
-    config, output, process = start(web, tmp_path, "ray")
-    wait_for(output, "fetch", process)
+def kill_driver(process: subprocess.Popen[str]) -> None:
+    below = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    wait_for_end(pid for pid, command in below.items() if "Agent" not in command)  # Ray's own linger, and do nothing
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_kill_9_of_the_driver_in_fetch_and_then_in_pack(web: Web, tmp_path: Path, engine: str) -> None:
+    config, output = prepare(web, tmp_path)
+    process = curate("run", config, "--engine", engine)
+    wait_for(lambda: fragments(output, "fetch"), process)
+    kill_driver(process)
+    web.asked.clear()
+    committed = committed_rows(output)
+    process = curate("run", config, "--engine", engine)
+    wait_for(lambda: fragments(output, "pack"), process)
+    kill_driver(process)
+    assert len(web.asked) == ROWS - committed
+    finish(web, config, output)
+    assert len(web.asked) == ROWS - committed
+
+
+def test_kill_9_of_the_whole_tree_and_then_of_the_workers(web: Web, tmp_path: Path) -> None:
+    config, output = prepare(web, tmp_path)
+    process = curate("run", config, "--engine", "ray")
+    wait_for(lambda: fragments(output, "fetch"), process)
+    for pid in [process.pid, *descendants(process.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    web.asked.clear()
+    process = curate("run", config, "--engine", "ray")
+    wait_for(lambda: web.asked, process)
     workers = [pid for pid, command in descendants(process.pid).items() if "_Worker" in command]
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+    assert process.returncode == 0, err  # a worker's death costs nothing
     finish(web, config, output)
 
 
-def test_kill_9_of_the_whole_tree(web: Web, tmp_path: Path) -> None:
-    config, output, process = start(web, tmp_path, "ray")
-    wait_for(output, "fetch", process)
-    for pid in [process.pid, *descendants(process.pid)]:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.communicate()
-    finish(web, config, output)
-
-
-@pytest.mark.parametrize(
-    ("engine", "sent", "code"),
-    [
-        ("local", signal.SIGINT, 130),
-        ("local", signal.SIGTERM, 143),
-        ("ray", signal.SIGINT, 130),
-        ("ray", signal.SIGTERM, 143),
-    ],
-)
-def test_stopping_is_clean(web: Web, tmp_path: Path, engine: str, sent: signal.Signals, code: int) -> None:
-    config, output, process = start(web, tmp_path, engine)
-    wait_for(output, "fetch", process)
-    below = descendants(process.pid)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == code, err
-    assert f"curate run {config} --engine {engine}" in err
-    assert "Traceback" not in err
-    wait_for_end(below)
-    folder = stage_folder(output, "fetch")
-    assert read_manifest(folder) is None
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_stopping_is_clean(web: Web, tmp_path: Path, engine: str) -> None:
+    config, output = prepare(web, tmp_path)
+    for sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        web.asked.clear()
+        process = curate("run", config, "--engine", engine)
+        wait_for(lambda: web.asked and fragments(output, "fetch"), process)
+        below = descendants(process.pid)
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == code, err
+        assert f"curate run {config} --engine {engine}" in err
+        assert "Traceback" not in err
+        wait_for_end(below)
+        assert read_manifest(stage_folder(output, "fetch")) is None
     finish(web, config, output)
