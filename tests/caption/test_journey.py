@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from curation.config import Config
+from curation.config import Config, PackSettings
 from curation.errors import ConfigError
 from curation.explain import explain
 from curation.fragments import read_manifest
@@ -153,6 +153,23 @@ def test_a_changed_prompt_redoes_captions_only(world: World, tmp_path: Path) -> 
     assert sorted(name.split("-")[0] for name in new) == ["caption", "layout", "pack"]
     # What changes only speed, or only the report, changes nothing.
     assert set(states(world.config(world.done, token_limit=60, run={"batch": 2, "workers": 3})).values()) == {"cached"}
+
+
+def test_a_changed_threshold_of_semantic_duplicates_scores_nothing_again(world: World, tmp_path: Path) -> None:
+    given = world.config(tmp_path / "out")
+    dedup = given.stages.select.dedup.model_copy(update={"semantic": 0.999999})
+    select = given.stages.select.model_copy(update={"dedup": dedup, "where": "clip_similarity > -1"})
+    stages = given.stages.model_copy(update={"select": select, "caption": None, "pack": PackSettings(resolution=64)})
+    changed = given.model_copy(update={"stages": stages})
+    shutil.copytree(world.done, tmp_path / "out")
+    assert states(changed) == (
+        dict.fromkeys(("source", "fetch", "score"), "cached") | dict.fromkeys(("select", "layout", "pack"), "to run")
+    )
+    run(changed, engine="local")
+    manifest = read_manifest(stage_folder(tmp_path / "out", "select"))
+    assert manifest is not None
+    assert manifest.counts.kept + manifest.counts.rejected == ROWS * 9 // 10
+    assert set(manifest.counts.reasons) <= {"semantic_duplicate"}
 
 
 def test_a_run_that_lost_its_last_batches_ends_with_the_same_bytes(world: World, tmp_path: Path) -> None:
