@@ -26,11 +26,12 @@ from benchmarks.measure import Case, alternate, cpu_seconds, report
 from benchmarks.photos import cut
 from curation.config import PackSettings
 from curation.fragments import Fragment, FragmentWriter, outcome_schema
+from curation.names import make_uid
 from curation.pack.buckets import parse_size
 from curation.pack.encode import use_one_thread
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
-from curation.row import FETCH_FIELDS, KEPT, SOURCE_FIELDS, make_uid, with_outcomes
+from curation.row import FETCH_FIELDS, KEPT, SOURCE_FIELDS, with_outcomes
 from curation.scenes.dice import Dice
 from curation.stage import Solo
 from curation.storage import Folder

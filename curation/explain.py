@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from curation.errors import RunError
 from curation.fragments import committed, read_manifest
-from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, SCORE_US, UID_PATTERN, make_uid, normalise_url
+from curation.names import UID_PATTERN, make_uid, normalise_url
+from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, SCORE_US
 from curation.run_log import read_run
 from curation.storage import Folder
 

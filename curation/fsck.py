@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,12 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
 
     Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
     failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`:
-    remove files that nothing names (only while no run is going on). Raises RunError if `output` holds no stages.
+    remove files that nothing names (only while no run is going on). A packed corpus by itself will do as `output`: then
+    its shards and its index are checked. Raises RunError if `output` holds no stages.
     """
+    if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
+        corpus = output.read_json(MANIFEST).get("extra", {}).get("corpus", {})
+        return list(_check_shards(output, corpus, deep)) if corpus else [Finding(output.url, "no corpus", wrong=True)]
     folders = [output.child(name) for name in output.folders()]
     manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
     if not manifests:
@@ -47,7 +52,7 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
             if deep and manifest.stage == "fetch":
                 findings += _check_images(folder, manifest)
             if manifest.stage == "pack":
-                findings += _check_shards(folder, manifest, deep)
+                findings += _check_shards(folder, manifest.extra["corpus"], deep)
         findings += _garbage(folder, manifest, repair)
     return findings
 
@@ -127,18 +132,16 @@ def _check_images(folder: Folder, manifest: Manifest) -> Iterator[Finding]:
                 yield Finding(folder.path(row["tar"]), f"image {row['uid']}: {error}", wrong=True)
 
 
-def _check_shards(folder: Folder, manifest: Manifest, deep: bool) -> Iterator[Finding]:
-    for shard in manifest.extra["corpus"]["shards"]:
+def _check_shards(folder: Folder, corpus: dict[str, Any], deep: bool) -> Iterator[Finding]:
+    for shard in [*corpus["shards"], corpus["index"]]:
         name = shard["name"]
         if not folder.exists(name):
-            yield Finding(folder.path(name), "the shard is gone", wrong=True)
+            yield Finding(folder.path(name), "it is gone", wrong=True)
             continue
         if folder.size(name) != shard["bytes"]:
-            yield Finding(
-                folder.path(name), f"the shard has {folder.size(name)} bytes, not {shard['bytes']}", wrong=True
-            )
+            yield Finding(folder.path(name), f"it has {folder.size(name)} bytes, not {shard['bytes']}", wrong=True)
         elif deep and _sha256(folder, name, shard["bytes"]) != shard["sha256"]:
-            yield Finding(folder.path(name), "the shard's SHA-256 is not the one in the manifest", wrong=True)
+            yield Finding(folder.path(name), "its SHA-256 is not the one in the manifest", wrong=True)
 
 
 def _sha256(folder: Folder, name: str, size: int) -> str:

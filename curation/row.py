@@ -1,4 +1,4 @@
-"""A row: its name (`uid`), its columns in the order of the journey, and its outcome after each stage.
+"""A row: its columns in the order of the journey, and its outcome after each stage.
 
 Every stage gives every input row exactly one outcome: `kept`, `rejected` (a rule said no) or `failed` (something
 broke). The reason is a member of `Reason`, which fixes the outcome, so a ledger can never disagree with itself.
@@ -6,12 +6,9 @@ broke). The reason is a member of `Reason`, which fixes the outcome, so a ledger
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
 
@@ -257,53 +254,3 @@ def with_outcomes(table: pa.Table, verdicts: Sequence[Verdict]) -> pa.Table:
 def without_outcomes(table: pa.Table) -> pa.Table:
     """`table` without outcome columns: what the next stage takes as its input."""
     return table.drop_columns([f.name for f in OUTCOME_FIELDS if f.name in table.column_names])
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Names
-
-_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
-
-
-def normalise_url(url: str) -> str | None:
-    """The form in which two spellings of one address are equal (RFC 3986 §6.2.2–6.2.3), or None if it is no URL.
-
-    Lower-case scheme and host, no default port, no fragment, an explicit "/" path, characters that may not stand in
-    a URL percent-encoded. Query parameters stay as they are: their order can matter to a server.
-    """
-    text = url.strip()
-    if not text or len(text) > 8192:
-        return None
-    try:
-        parts = urlsplit(text)
-        host = parts.hostname
-        port = parts.port
-    except ValueError:
-        return None
-    if not parts.scheme or not host:
-        return None
-    scheme = parts.scheme.lower()
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode("ascii")
-        except UnicodeError:
-            return None
-    host = host.rstrip(".")
-    if not host or _UNSAFE.search(host):  # after IDNA, which turns wide spaces and full stops into plain ones
-        return None
-    if ":" in host:
-        host = f"[{host}]"
-    if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
-        host = f"{host}:{port}"
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
-    return urlunsplit((scheme, host, path, query, ""))
-
-
-def make_uid(source: str, name: str) -> str:
-    """32 hex digits: a pure function of the source's name and of the normalised URL (or the sample's key)."""
-    return hashlib.blake2b(f"{source}\x00{name}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-UID_PATTERN = re.compile(r"[0-9a-f]{32}")

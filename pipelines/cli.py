@@ -116,6 +116,20 @@ def report(output: OutputFolder) -> None:
 
 
 @app.command()
+def index(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL with WebDataset tars.")],
+    resolution: Annotated[int, typer.Option(help="Aspect buckets hold about this many pixels squared.")] = 1024,
+) -> None:
+    """Write an index for tars that were packed elsewhere, so that training can stream them."""
+    from curation.stream.foreign import index_tars
+
+    corpus = index_tars(folder, resolution)
+    out.print(f"{corpus['samples']:,} samples in {len(corpus['shards']):,} tars, {corpus['left_out_count']:,} left out")
+    for left in corpus["left_out"][:10]:
+        out.print(escape(f"  {left['shard']}: {left['key'] or 'damage'}: {left['why']}"))
+
+
+@app.command()
 def fsck(
     output: OutputFolder,
     deep: Annotated[bool, typer.Option("--deep", help="Also read every image and shard and check its hash.")] = False,

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from curation.row import normalise_url
+from curation.names import normalise_url
 from tests.laion import Laion, laion_standin
 
 

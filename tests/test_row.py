@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from curation.row import KEPT, UID_PATTERN, Outcome, Reason, Verdict, make_uid, normalise_url, outcome_arrays
+from curation.names import UID_PATTERN, make_uid, normalise_url
+from curation.row import KEPT, Outcome, Reason, Verdict, outcome_arrays
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from curation.fragments import Fragment, FragmentWriter, outcome_schema
+from curation.names import make_uid
 from curation.op import Cost
-from curation.row import KEPT, UID, Reason, Verdict, make_uid, with_outcomes
+from curation.row import KEPT, UID, Reason, Verdict, with_outcomes
 from curation.stage import Pool, RowStage, Solo, Stage
 from curation.storage import Folder
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urljoin, urlsplit
 
-from curation.row import Reason, Verdict, normalise_url
+from curation.names import normalise_url
+from curation.row import Reason, Verdict
 
 REDIRECTS = frozenset([301, 302, 303, 307, 308])
 

@@ -21,7 +21,8 @@ from curation.fetch.http import Answer, Getter
 from curation.fetch.robots import Robots
 from curation.fetch.rules import FileRules, ImageWatch
 from curation.image.pool import DecoderPool
-from curation.row import Reason, Verdict, normalise_url
+from curation.names import normalise_url
+from curation.row import Reason, Verdict
 
 PENDING_BYTES = 64_000_000
 """No new row is started while finished images of this size wait to be taken."""

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 from curation.bank import ImageBank
 from curation.caption.writing import IT_WROTE
 from curation.errors import CorruptionError, StorageError
+from curation.names import UID_PATTERN
 from curation.report.captioning import kinds_of, text_column
 from curation.report.facts import RejectedSamples, Sample, StageFacts
 from curation.report.model_facts import CaptionText
 from curation.report.shards import Shards
 from curation.report.tables import CAPTION_COLUMN, StageTable, Tables, quoted
 from curation.report.thumbnail import thumbnail
-from curation.row import RESERVED, UID_PATTERN
+from curation.row import RESERVED
 
 KEPT_SAMPLES = 24
 CAPTIONED_SAMPLES = 10

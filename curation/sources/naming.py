@@ -1,6 +1,6 @@
 """Gives each row of a list its `uid`, and what `spread` orders by: 128 bits of name, a host, a key.
 
-The meaning is `curation.row.normalise_url` and `make_uid`; for addresses that are in their normal form already (99 % of
+The meaning is `curation.names.normalise_url` and `make_uid`; for addresses that are in their normal form already (99 % of
 LAION's) a regular expression tells so, eight times as fast. A test holds the two together.
 """
 
@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.row import Reason, normalise_url
+from curation.names import normalise_url
+from curation.row import Reason
 from curation.sources.query import PLACE, SAMPLE
 
 _NORMAL = re.compile(

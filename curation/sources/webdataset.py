@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 from curation.config import SourceSettings
 from curation.errors import SourceError
-from curation.row import Reason, normalise_url
+from curation.names import normalise_url
+from curation.row import Reason
 from curation.sources.files import SourceFile, find_files
 from curation.sources.jsonl import json_columns, query_json
 from curation.sources.query import Query

@@ -95,7 +95,8 @@ def open_corpus(url: str, setting: str = "corpus") -> Corpus:
     table = _read_index(folder, index)
     if table.num_rows != sum(shard.samples for shard in shards):
         raise CorruptionError(f"{folder.path(index)} has {table.num_rows} samples, not as many as {MANIFEST} says")
-    stems = {shard.name.rpartition("/")[2].removesuffix(".tar"): i for i, shard in enumerate(shards)}
+    stems = {shard.name.removeprefix("shards/").removesuffix(".tar"): i for i, shard in enumerate(shards)}
+    stems |= {shard.name.removesuffix(".tar"): i for i, shard in enumerate(shards)}
     shard = _codes(table["shard"], stems)
     names = sorted(set(table["bucket"].unique().to_pylist()))
     bucket = _codes(table["bucket"], {name: i for i, name in enumerate(names)})

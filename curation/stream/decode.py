@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from curation.errors import CorruptionError
 from curation.stream.sample import Sample
@@ -99,13 +99,14 @@ def _decoded(data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tup
     if data[:3] == b"\xff\xd8\xff":
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _limit(width, height)
-        if space not in ("CMYK", "YCCK"):
+        if space not in ("CMYK", "YCCK") and b"Exif\0" not in data[:4096]:  # our own shards hold neither
             scale = max(size[0] / width, size[1] / height)
             least = (math.ceil(height * scale), math.ceil(width * scale)) if scale < 1 else (0, 0)
             return simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1]), (width, height)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _limit(*image.size)
-        return np.asarray(image.convert("RGB")), image.size
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(upright), upright.size
 
 
 def _limit(width: int, height: int) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from curation.config import FetchSettings
 from curation.fetch.operator import Fetch
+from curation.names import make_uid
 from curation.op import StreamOperator
-from curation.row import SOURCE_FIELDS, make_uid
+from curation.row import SOURCE_FIELDS
 from tests.fetch.origin import Origin
 
 SCHEMA = pa.schema([*SOURCE_FIELDS, pa.field("note", pa.int64())])

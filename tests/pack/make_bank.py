@@ -15,9 +15,10 @@ from PIL import Image
 
 from curation.config import PackSettings
 from curation.fragments import Fragment, FragmentWriter, outcome_schema
+from curation.names import make_uid
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
-from curation.row import FETCH_FIELDS, KEPT, SOURCE_FIELDS, Reason, Verdict, make_uid, with_outcomes
+from curation.row import FETCH_FIELDS, KEPT, SOURCE_FIELDS, Reason, Verdict, with_outcomes
 from curation.stage import Solo
 from curation.storage import Folder
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 
 from curation.errors import ConfigError
+from curation.names import make_uid
 from curation.pack.layout import Layout, cut
-from curation.row import Reason, make_uid
+from curation.row import Reason
 from tests.pack.make_bank import Packed, Picture, laid_out, pack, picture
 
 EMPTY = Picture(b"no pixels are read here", "jpg", (640, 480))

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from curation.names import make_uid
 from curation.pack.stage import Pack, published
-from curation.row import make_uid
 from curation.storage import Folder
 from tests.pack.make_bank import Packed, finish, laid_out, pack, picture
 from tests.pack.whole_run import PICTURES, SETTINGS, same

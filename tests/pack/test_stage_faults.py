@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.fragments import committed
-from curation.row import Reason, make_uid
+from curation.names import make_uid
+from curation.row import Reason
 from tests.pack.make_bank import Packed, Picture, finish, laid_out, pack, picture
 from tests.pack.whole_run import PICTURES, SETTINGS, same
 

@@ -164,7 +164,7 @@ def test_the_commands_together(tmp_path: Path, gallery: OpenGallery) -> None:
     shard.write_bytes(data)
     code, out, _ = curate_done("fsck", output, "--deep")
     assert code == 1
-    assert f"FAULT {shard}: the shard's SHA-256" in out
+    assert f"FAULT {shard}: its SHA-256" in out
 
 
 def test_demo_config_runs_as_it_stands(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from curation.row import Reason, Verdict, make_uid
+from curation.names import make_uid
+from curation.row import Reason, Verdict
 from tests.report.make_models import good
 
 WORDS = ["a", "red", "house", "by", "the", "sea", "two", "small", "boats", "under", "heavy", "clouds", "at", "dusk"]

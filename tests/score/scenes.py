@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from PIL import Image
 
-from curation.row import make_uid
+from curation.names import make_uid
 from curation.scenes.describe import dense
 from curation.scenes.render import render
 from curation.scenes.scene import random_scene

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from curation.config import SourceSettings
 from curation.fragments import Counts, Fragment
-from curation.row import UID_PATTERN
+from curation.names import UID_PATTERN
 from curation.sources.stage import build_source
 from curation.storage import Folder
 

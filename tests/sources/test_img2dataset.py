@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from curation.errors import ConfigError, SourceError
-from curation.row import make_uid
+from curation.names import make_uid
 from tests.sources.built import build, by_url, faults, reasons
 from tests.sources.test_webdataset import held
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.fragments import conform
-from curation.row import make_uid, normalise_url
+from curation.names import make_uid, normalise_url
 from curation.sources.naming import host_hashes, mix, name_rows, normal_form, uids
 from curation.sources.query import PLACE, RAW_FIELDS, SAMPLE
 from tests.shared import shared

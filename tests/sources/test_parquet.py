@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from curation.config import SourceSettings
 from curation.errors import ConfigError, SourceError
-from curation.row import make_uid, normalise_url
+from curation.names import make_uid, normalise_url
 from curation.sources.parquet import open_parquet
 from curation.sources.scratch import Scratch
 from tests.shared import shared

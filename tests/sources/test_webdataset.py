@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from curation.errors import ConfigError, SourceError
-from curation.row import make_uid
+from curation.names import make_uid
 from tests.sources.built import build, by_url, faults, reasons
 
 

@@ -1,0 +1,92 @@
+"""The torch side: the same batches from any number of workers, however they start, and states that can be trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from curation.stream.loader import CorpusLoader, StreamDataset
+from tests.stream.conftest import Make
+
+
+def batches(loader: Any, count: int | None = None) -> list[list[str]]:
+    return [batch["keys"] for batch in islice(iter(loader), count)]
+
+
+@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (4, "fork"), (2, "spawn")])
+def test_any_number_of_workers_gives_the_same_batches_for_two_epochs(stream: Make, workers: int, context: str) -> None:
+    alone, many = CorpusLoader(stream()), CorpusLoader(stream(), workers=workers, context=context)
+    for _ in range(2):
+        assert batches(many) == batches(alone)
+
+
+def test_what_a_batch_holds(stream: Make) -> None:
+    for batch in CorpusLoader(stream()):
+        pixels = batch["pixels"]
+        assert pixels.dtype == torch.uint8
+        assert pixels.shape[:2] == (12, 3)
+        assert batch["original_sizes"].shape == batch["crop_top_lefts"].shape == batch["target_sizes"].shape == (12, 2)
+        assert set(map(tuple, batch["target_sizes"].tolist())) == {tuple(pixels.shape[2:])}
+        assert set(map(tuple, batch["original_sizes"].tolist())) <= {(80, 80), (80, 120), (120, 80)}
+        assert len(batch["captions"]) == len(batch["keys"]) == 12
+
+
+def test_pixels_are_those_of_the_shard(stream: Make) -> None:
+    (raw, batch), *_ = zip(stream(), CorpusLoader(stream()), strict=True)
+    for sample, pixels in zip(raw.samples, batch["pixels"], strict=True):
+        with Image.open(io.BytesIO(sample.image)) as image:
+            assert np.abs(np.asarray(image).astype(int) - pixels.permute(1, 2, 0).numpy()).max() <= 3
+
+
+def test_a_lower_resolution_keeps_shape_and_conditioning(stream: Make) -> None:
+    for small, large in zip(CorpusLoader(stream(), resolution=32), CorpusLoader(stream()), strict=True):
+        assert small["pixels"].shape[2] * small["pixels"].shape[3] == pytest.approx(32 * 32, rel=0.3)
+        assert small["pixels"].shape[2] % 8 == 0
+        assert small["original_sizes"].equal(large["original_sizes"])
+        mean = [t["pixels"].float().mean(dim=(1, 2, 3)) for t in (small, large)]
+        assert (mean[0] - mean[1]).abs().max() < 8
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_loader_goes_on_after_the_batch_that_was_handed_out(stream: Make, workers: int) -> None:
+    whole = batches(CorpusLoader(stream()))
+    one = CorpusLoader(stream(), workers=workers)
+    assert batches(one, 3) == whole[:3]
+    other = CorpusLoader(stream(), workers=2)
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert batches(other) == whole[3:]
+    assert batches(one) == whole[3:], "and so does the loader itself"
+    one.load_state_dict(CorpusLoader(stream()).state_dict())
+    assert batches(one) == whole, "and it can be sent back"
+
+
+def test_a_plain_data_loader_with_workers_that_live_on(stream: Make) -> None:
+    alone = CorpusLoader(stream())
+    loader = DataLoader(StreamDataset(stream()), batch_size=None, num_workers=2, persistent_workers=True)
+    for _ in range(3):
+        assert batches(loader) == batches(alone)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_stateful_data_loader(stream: Make, workers: int) -> None:
+    whole = batches(CorpusLoader(stream()))
+    one = StatefulDataLoader(StreamDataset(stream()), batch_size=None, num_workers=workers)
+    assert batches(one, 4) == whole[:4]
+    other = StatefulDataLoader(StreamDataset(stream()), batch_size=None, num_workers=workers)
+    other.load_state_dict(one.state_dict())
+    assert batches(other) == whole[4:]
+
+
+def test_accelerate_does_not_share_it_out_again(stream: Make) -> None:
+    loader = CorpusLoader(stream(1, 2))
+    assert Accelerator(cpu=True).prepare(loader) is loader
