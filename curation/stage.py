@@ -143,7 +143,7 @@ class Pooled(Stage):
     """Fragments of the stage before are grouped until they hold this many rows. Part of what partition numbers mean."""
     stores_pixels: ClassVar[bool] = False
     """Its fragments have tars."""
-    in_flight: ClassVar[int] = 1
+    in_flight: int = 1
     """Partitions that one worker has open at once."""
 
     def __init__(self, output: Folder, upstream: Stage, identity: dict[str, Any]) -> None:
