@@ -56,23 +56,24 @@ def check_model(
         return config
     if not online:
         return None
-    config = _read_config(setting, _fetch_config(setting, model, revision), model)
+    config = _read_config(setting, fetch_file(setting, model, "config.json", revision), model)
     _check_code(setting, config, model)
     return config
 
 
-def _fetch_config(setting: str, model: str, revision: str | None) -> Path:
+def fetch_file(setting: str, model: str, name: str, revision: str | None) -> Path:
+    """A file of a repository on the hub, from the local cache where it is there. Raises ConfigError."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    cached = try_to_load_from_cache(model, name, revision=revision)
     if isinstance(cached, str):
         return Path(cached)
     try:
         # The download itself would try for half a minute to reach a hub that is not there.
-        get_hf_file_metadata(hf_hub_url(model, "config.json", revision=revision), timeout=HUB_TIMEOUT_S)
-        return Path(hf_hub_download(model, "config.json", revision=revision))
+        get_hf_file_metadata(hf_hub_url(model, name, revision=revision), timeout=HUB_TIMEOUT_S)
+        return Path(hf_hub_download(model, name, revision=revision))
     except Exception as error:  # a dozen kinds, of several libraries: offline, gated, no such model, no such revision
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ConfigError(setting, f"{model} is neither a folder here nor to be had from the hub: {reason}") from None
 
 

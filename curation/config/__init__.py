@@ -14,7 +14,7 @@ from curation.config.base import BatchRun, Bytes, Settings
 from curation.config.caption import CaptionRun, CaptionSettings
 from curation.config.fetch import FetchRun, FetchSettings, ImageFormat
 from curation.config.pack import PackRun, PackSettings
-from curation.config.score import ClassifierSettings, ModelSettings, ScoreSettings
+from curation.config.score import ClassifierSettings, HeadSettings, ModelSettings, ScoreSettings
 from curation.config.select import DedupSettings, SelectSettings
 from curation.config.source import SourceColumns, SourceSettings
 
@@ -28,6 +28,7 @@ __all__ = [
     "DedupSettings",
     "FetchRun",
     "FetchSettings",
+    "HeadSettings",
     "ImageFormat",
     "ModelSettings",
     "PackRun",

@@ -29,6 +29,15 @@ def _named(given: Any) -> Any:
 Model = Annotated[ModelSettings, BeforeValidator(_named)]
 
 
+class HeadSettings(ModelSettings):
+    """A file of weights; a plain string is its path on this machine."""
+
+    model: str
+    """Local file; or with `file`, a repository on the hub."""
+    file: str | None = None
+    """Name of the file in that repository."""
+
+
 class ClassifierSettings(ModelSettings):
     """Any image classifier; its score is the probability of some of its labels."""
 
@@ -45,9 +54,9 @@ class ScoreSettings(Settings):
     clip: Model = ModelSettings(model="openai/clip-vit-large-patch14")
     """CLIP: column `clip_similarity` to the original caption, and the embedding that `aesthetic` and `dedup.semantic`
     use."""
-    aesthetic: str | None = None
-    """File of the aesthetic head over CLIP's embedding, in LAION's layout: `.pth` or `.safetensors`. Column
-    `aesthetic`, about 1 to 10."""
+    aesthetic: Annotated[HeadSettings, BeforeValidator(_named)] | None = None
+    """The aesthetic head over CLIP's embedding, in LAION's layout, `.pth` or `.safetensors`: a local file, or {model:
+    trl-lib/ddpo-aesthetic-predictor, file: aesthetic-model.pth}. Column `aesthetic`, about 1 to 10."""
     classifiers: dict[str, ClassifierSettings] = Field({})
     """Classifiers by the name of the column that they write, a probability: `safety`, `watermark`, …"""
     run: BatchRun = BatchRun()

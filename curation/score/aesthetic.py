@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from curation.config import HeadSettings
 from curation.errors import ConfigError
 from curation.model_signature import file_signature
+from curation.models import fetch_file
 from curation.op import BatchOperator
 from curation.row import CLIP_EMBEDDING
 from curation.score.clip import Clip
@@ -33,28 +35,34 @@ class Aesthetic(BatchOperator):
     reads = (CLIP_EMBEDDING,)
     writes = (pa.field("aesthetic", pa.float32()),)
 
-    def __init__(self, path: str, clip: Clip) -> None:
-        """`path`: a state dict, `.pth` or `.safetensors`; `clip` gives the embedding."""
-        self.path = path
+    def __init__(self, head: HeadSettings, clip: Clip) -> None:
+        """`head`: a state dict, `.pth` or `.safetensors`; `clip` gives the embedding."""
+        self.head = head
         self.clip = clip
 
     def identity(self) -> dict[str, Any]:
-        """What changes the scores."""
-        return {"head": file_signature(SETTING, self.path)}
+        """What changes the scores: the file's content, or what names it on the hub."""
+        if self.head.file is not None:
+            return {"head": self.head.model_dump()}
+        return {"head": file_signature(SETTING, self.head.model)}
 
     def check(self, online: bool) -> None:
         """Refuse a head that cannot be loaded, or is not for this CLIP (checked before). Raises ConfigError."""
-        self.setup()
-        self._check_width(self.clip.width)
+        if self.head.file is None or online:
+            self.setup()
+            self._check_width(self.clip.width)
 
     def setup(self) -> None:
-        self.weight, self.bias = load_head(self.path)
+        path = self.head.model
+        if self.head.file is not None:
+            path = str(fetch_file(SETTING, self.head.model, self.head.file, self.head.revision))
+        self.weight, self.bias = load_head(path)
 
     def _check_width(self, width: int | None) -> None:
         if width is not None and width != len(self.weight):
             raise ConfigError(
                 SETTING,
-                f"{self.path} takes embeddings of {len(self.weight)} numbers; those of {self.clip.settings.model} "
+                f"{self.head.file or self.head.model} takes embeddings of {len(self.weight)} numbers; those of {self.clip.settings.model} "
                 f"have {width}",
             )
 

@@ -57,8 +57,9 @@ def name_operators(settings: ScoreSettings) -> list[Named]:
     clip = Clip("stages.score.clip", settings.clip, gpus)
     makers: dict[str, Callable[[], Clip | Aesthetic | Classifier]] = {
         "clip": lambda: clip,
-        "aesthetic": lambda: Aesthetic(settings.aesthetic or "", clip),
     }
+    if (head := settings.aesthetic) is not None:
+        makers["aesthetic"] = lambda: Aesthetic(head, clip)
     for name, classifier in settings.classifiers.items():
         makers[name] = lambda name=name, classifier=classifier: Classifier(name, classifier, gpus)  # type: ignore[misc]
     named = []

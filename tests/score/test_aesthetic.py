@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.config import ModelSettings
+from curation.config import HeadSettings, ModelSettings
 from curation.errors import ConfigError
 from curation.score.aesthetic import Aesthetic, load_head
 from curation.score.clip import Clip
@@ -40,7 +40,9 @@ def head(widths: tuple[int, ...]) -> Any:
 
 
 def scored(path: Path, embeddings: np.ndarray, clip_folder: Path) -> np.ndarray:
-    operator = Aesthetic(str(path), Clip("stages.score.clip", ModelSettings(model=str(clip_folder))))
+    operator = Aesthetic(
+        HeadSettings(model=str(path)), Clip("stages.score.clip", ModelSettings(model=str(clip_folder)))
+    )
     operator.check(online=False)
     operator.setup()
     flat = pa.array(embeddings.astype(np.float16).reshape(-1))
@@ -104,7 +106,7 @@ def test_a_head_for_another_clip_is_refused(tmp_path: Path, clip_folder: Path) -
     clip = Clip("stages.score.clip", ModelSettings(model=str(clip_folder)))
     clip.check(online=False)
     with pytest.raises(ConfigError, match=rf"takes embeddings of 768 numbers; those of .* have {CLIP_WIDTH}") as caught:
-        Aesthetic(str(tmp_path / "head.pth"), clip).check(online=False)
+        Aesthetic(HeadSettings(model=str(tmp_path / "head.pth")), clip).check(online=False)
     assert caught.value.path == SETTING
 
 
