@@ -1,6 +1,7 @@
 """Is this text a caption? Pure functions on what a model wrote, called by the caption stage for every text.
 
-`check` goes through these in order; the first that says no gives the reason:
+`check` goes through these in order; the first that says no gives the reason (what is longer than any caption, 20,000
+characters, is CAPTION_TOO_LONG at once):
 
 1. `tidy`: one line of plain text. Without a letter it is CAPTION_EMPTY.
 2. Refusals ("I'm sorry, I can't…", "As an AI…") are CAPTION_REFUSAL; any sentence outside quotation marks may be one.
@@ -21,6 +22,9 @@ from dataclasses import dataclass
 from curation.caption.text import full_sentences, script_of, sentences, tidy, words
 from curation.row import Reason
 
+LONGEST = 20_000
+"""Characters; texts may come from a server, and the checks below take more than linear time."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -38,6 +42,8 @@ def check(raw: str, *, cut_off: bool, word_range: tuple[int, int], scripts: Coll
     `cut_off`: it ended at the token limit. `word_range`: fewest and most words. `scripts`: writing systems in lower
     case as `script_of` names them, together; none turns that check off.
     """
+    if len(raw) > LONGEST:
+        return Checked(raw[:LONGEST], Reason.CAPTION_TOO_LONG, f"{len(raw):,} characters")
     text = tidy(raw)
     if not _has_letter(text):
         return Checked(text, Reason.CAPTION_EMPTY, "no letter in it")
@@ -155,6 +161,7 @@ _NGRAM = 4
 _SEEN_SHARE = 0.5
 _SEEN_WORDS = 20
 _SENTENCE_WORDS = 5
+_LONGEST_PERIOD = 100
 
 
 def repetition(text: str) -> str | None:
@@ -168,7 +175,7 @@ def repetition(text: str) -> str | None:
         if any(character.isalpha() for character in run[1]):
             return f"{run[1]!r} over and over"
     found = words(text)
-    for period in range(1, len(found) // 3 + 1):
+    for period in range(1, min(len(found) // 3, _LONGEST_PERIOD) + 1):
         times = {1: 5, 2: 4}.get(period, 3)
         run_length = 0
         for i in range(len(found) - period):

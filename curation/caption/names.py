@@ -16,6 +16,8 @@ from curation.caption.text import words
 
 MAX_NAMES = 3
 MAX_WORDS = 6
+LONGEST = 1000
+"""Characters of the original text that are looked at: it comes from the web."""
 _KEPT_SHARE = 0.6
 """Of the words of the caption, this share must still be there after the fusion."""
 
@@ -64,7 +66,7 @@ def candidate_names(alt_text: str, caption: str = "") -> list[str]:
     only where it does not begin a sentence, or is there twice. No names are found in texts in which nearly every word
     is capitalised (headlines) or most letters are (shouting); none in credits ("by …"), addresses and file names.
     """
-    text = " ".join(_JUNK.sub(" | ", html.unescape(alt_text)).replace("’", "'").split(" "))
+    text = " ".join(_JUNK.sub(" | ", html.unescape(alt_text[:LONGEST])).replace("’", "'").split(" "))
     if _is_headline(text):
         return []
     known = f" {' '.join(words(caption))} "

@@ -11,12 +11,12 @@ import unicodedata
 from itertools import pairwise
 
 _QUOTES = str.maketrans("“”„‟«»‘’‚‛`´", "\"\"\"\"\"\"''''''")
-_FENCE = re.compile(r"^\s*(```|~~~)\w*\s*$", re.M)
-_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+\S.*$", re.M)
-_RULE = re.compile(r"^\s*([-*_=]\s*){3,}$", re.M)
+_FENCE = re.compile(r"^[ \t]*(```|~~~)\w*[ \t]*$", re.M)
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+\S.*$", re.M)
+_RULE = re.compile(r"^[ \t]*([-*_=][ \t]*){3,}$", re.M)
 _BULLET = re.compile(r"^\s*(?:[-*•+–]|\d{1,2}[.)])\s+")
 _LINK = re.compile(r"!?\[([^\]\n]{1,200})\]\([^)\s]{1,2000}\)")
-_STRONG = re.compile(r"(?<!\w)(\*{1,3}|_{2,3})(?=\S)(.+?)(?<=\S)\1(?!\w)")
+_STRONG = re.compile(r"(?<!\w)(\*{1,3}|_{2,3})(?=\S)(.{1,500}?)(?<=\S)\1(?!\w)")
 _LINES = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
 _UNWANTED = ("Cc", "Cs", "Co", "Cn")
 _JOINERS = "\u200c\u200d"
@@ -30,7 +30,9 @@ def tidy(text: str) -> str:
     """
     text = _LINES.sub("\n", unicodedata.normalize("NFC", text.encode("utf-8", "ignore").decode()))
     text = _RULE.sub("", _FENCE.sub("", text))
-    text = _HEADING.sub("", text) if _HEADING.sub("", text).strip() else re.sub(r"^\s*#+\s*", "", text, flags=re.M)
+    text = (
+        _HEADING.sub("", text) if _HEADING.sub("", text).strip() else re.sub(r"^[ \t]*#+[ \t]*", "", text, flags=re.M)
+    )
     text = _STRONG.sub(r"\2", _LINK.sub(r"\1", text).translate(_QUOTES))
     line = ""
     for raw in text.split("\n"):
@@ -56,6 +58,7 @@ def _unquoted(line: str) -> str:
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st jr sr vs no approx ca cf etc e.g i.e inc ltd co ft mt fig".split()  # noqa: SIM905
 )
+_LONGEST_ABBREVIATION = max(map(len, _ABBREVIATIONS))
 _STOP = re.compile(r"[.!?…]+[\"')\]]*(?=\s|$)|[。！？｡]+[」』”\")\]]*|[।॥؟۔]+(?=\s|$)")
 _LAST_WORD = re.compile(r"[\w.]+$")
 
@@ -81,7 +84,8 @@ def _ends(line: str) -> list[int]:
     """Where sentences end."""
     found = [0]
     for stop in _STOP.finditer(line):
-        if not _abbreviates(line[found[-1] : stop.start()], stop.group()):
+        before = line[max(found[-1], stop.start() - _LONGEST_ABBREVIATION - 1) : stop.start()]
+        if not _abbreviates(before, stop.group()):
             found.append(stop.end())
     return found[1:]
 

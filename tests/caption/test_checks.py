@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from curation.caption.checks import Checked, check, refusal, repetition, without_boilerplate
+from curation.caption.checks import LONGEST, Checked, check, refusal, repetition, without_boilerplate
 from curation.caption.text import full_sentences, script_of, sentences, tidy, words
+from curation.row import Reason
 
 POEM = (
     "A framed page holds a poem: Row, row, row your boat, gently down the stream, merrily, merrily, merrily, merrily, "
@@ -191,6 +192,21 @@ def test_loops() -> None:
     # Long, and fast all the same.
     assert repetition("ab" * 50_000)
     assert repetition(" ".join(f"w{i}" for i in range(1_000))) is None
+
+
+HOSTILE = (
+    *("a", " ", "\n", "\n ", "*a ", "**", "_", "- ", "# ", "[a](", "`", '"', "' ", "A. ", "...", "1. ", "a b. ", "犬"),
+    *("sure! ", "caption: ", "in this image, ", "the image shows ", "here is a caption ", "http://", "\ud83d"),
+)
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_hostile_texts_end(piece: str) -> None:
+    text = (piece * LONGEST)[:LONGEST]
+    for cut_off in (False, True):
+        assert checked(text, cut_off=cut_off).reason is not None
+        checked(f"A {text[:-9]} dog.", cut_off=cut_off)
+    assert checked(text + "a") == Checked(text, Reason.CAPTION_TOO_LONG, "20,001 characters")
 
 
 def test_refusals_are_found_wherever_they_stand() -> None:

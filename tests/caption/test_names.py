@@ -56,6 +56,11 @@ def test_no_names(alt_text: str) -> None:
     assert candidate_names(alt_text) == []
 
 
+@pytest.mark.parametrize("piece", ["@", "a@", "<", "Xy ", "x.jpg", "of Xy ", "Xy of ", "A. ", "&amp;", "'s"])
+def test_hostile_texts_end(piece: str) -> None:
+    assert len(candidate_names("see the dogs of " + piece * 100_000)) <= 3
+
+
 def test_names_that_the_caption_has_are_left_out() -> None:
     alt_text = "the Eiffel Tower in Paris at night"
     assert candidate_names(alt_text) == ["Eiffel Tower", "Paris"]
