@@ -5,6 +5,8 @@ sound and differ from picture to picture; some are caught in a loop; whether the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def tiny_llava(folder: Path, steps: int = STEPS) -> Path:
         num_additional_image_tokens=1,
         chat_template=TEMPLATE,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), one_thread():
         torch.manual_seed(3)
         model = LlavaForConditionalGeneration(config)
         with torch.no_grad():
@@ -106,6 +108,19 @@ def tiny_llava(folder: Path, steps: int = STEPS) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """More threads only wait for one another, with models of this size."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _teach(model: Any, processor: Any, steps: int) -> None:

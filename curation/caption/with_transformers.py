@@ -9,6 +9,7 @@ random generator of its own. The caption stage makes this backend (`curation.cap
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from curation.caption.processor import load_processor
 from curation.config.caption import CaptionSettings
 from curation.errors import ConfigError, CurationError, RunError
 from curation.models import check_model, device_and_dtype, load_options, located
+from curation.score.model import limit_threads
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +60,11 @@ class TransformersBackend(Backend):
         """Load the model and ask it for one token with and without an image: what cannot work fails here, not row by
         row. Raises ConfigError, RunError."""
         from transformers import AutoModelForImageTextToText
+        from transformers.utils import logging
 
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        limit_threads(workers, len(os.sched_getaffinity(0)))
         name, revision = self._settings.model, self._settings.revision
         self._device, self._dtype = device_and_dtype(self._settings.run.gpus, "stages.caption.run.gpus")
         try:

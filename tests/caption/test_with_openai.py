@@ -28,7 +28,7 @@ def test_an_endpoint_writes_what_the_model_writes_in_the_worker(endpoint: str, l
     requests = [request(i, (90, 60), prompt=DENSE.text, max_tokens=70) for i in range(4)]
     requests += [request(4, prompt="Hello", max_tokens=5), request(5, (60, 90), prompt=DENSE.text, max_tokens=4)]
     local = TransformersBackend(CaptionSettings(model=str(llava_folder)))
-    local.setup(workers=1)
+    local.setup(workers=64)
     expected = written(local, *requests)
     local.close()
     assert len({reply.text for reply in expected}) > 3

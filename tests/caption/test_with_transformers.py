@@ -31,7 +31,7 @@ SHAPES = [(64, 64), (90, 40), (40, 90), (33, 50), (120, 80)]
 def opened(folder: Path, batch: int = 16) -> Iterator[TransformersBackend]:
     backend = TransformersBackend(CaptionSettings(model=str(folder), run={"batch": batch}))
     backend.check(online=False)
-    backend.setup(workers=1)
+    backend.setup(workers=64)  # one thread: more would only wait for one another
     try:
         yield backend
     finally:
