@@ -1,12 +1,12 @@
 """Semantic duplicates: which of n embeddings lie within an angle of a better row's, without all pairs.
 
 After SemDeDup (Abbas, Tirumala, Simig, Ganguli and Morcos 2023): spherical k-means cuts the embeddings into clusters,
-and rows are compared within clusters only. A pair whose rows fall on two sides of a border would be missed (5 % of
-planted pairs, `benchmarks/semantic.py`), so a row is at home in the nearest cluster and a guest in the next few: two
-rows are compared where one is at home and the other at home or a guest. Guests are not compared with each other, which
-costs a few pairs and saves most of the work: the centroids of mixed clusters lie near the mean, where a tenth of the
-table may be guests. Tables of up to `ALL_PAIRS` rows have one cluster and miss nothing. Who of a pair stays is decided
-by rank, not by the distance from the centroid.
+and rows are compared within clusters only. A pair whose rows fall on two sides of a border would be missed (one in
+seven that `benchmarks/semantic.py` plants among a million), so a row is at home in the nearest cluster and a guest in
+the next few: two rows are compared where one is at home and the other at home or a guest (one in a thousand missed).
+Guests are not compared with each other, which saves most of the work: the centroids of mixed clusters lie near the
+mean, where a twentieth of the table may be guests. Tables of up to `ALL_PAIRS` rows have one cluster and miss nothing.
+Who of a pair stays is decided by rank, not by the distance from the centroid.
 
 Greedy and, over the pairs compared, exact: rows come in rank order (best first), and a row is dropped if and only if it
 is near a row that stays, as in `near`. To solve it all near pairs are gathered. Where they are too many for memory
@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
-from math import isqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,9 @@ from numpy.typing import NDArray
 
 ALL_PAIRS = 8192
 """So many rows are compared each with each: a second's work."""
-JOINED = 4
+CLUSTERS = 2.5
+"""Clusters of n rows: so many times sqrt(n). More cost more training and save comparisons."""
+JOINED = 8
 """Clusters that a row belongs to: one as its home, the others as a guest."""
 SEED = 0
 SAMPLE = 32
@@ -89,9 +91,7 @@ class _Search:
             return np.zeros((n, 1), np.int32)
         import faiss
 
-        # Putting n rows into k clusters takes n k products, comparing them about JOINED n^2 / k, a quarter of a million
-        # more for each row of training: together least near here, and flat.
-        clusters = isqrt(n) * 3 // 2
+        clusters = int(CLUSTERS * sqrt(n))
         sample = np.sort(np.random.default_rng(SEED).choice(n, min(n // 2, clusters * SAMPLE), replace=False))
         # A thousand copies of one picture would draw clusters in their proportion, and be cut apart by them.
         copies = semantic_duplicates(self._vectors, self._order[sample], self._least + ROUNDING) >= 0
