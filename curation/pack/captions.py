@@ -15,7 +15,7 @@ _COLUMN = re.compile(r"caption_(?P<kind>[a-z0-9]+)")
 
 
 def caption_column(kind: str) -> str:
-    """The column that holds captions of `kind`. Beside it may stand `…_model` and `…_tokens`."""
+    """The column that holds captions of `kind`. Beside it may stand `…_model`, `…_tokens` and a score, `…_similarity`."""
     return "alt_text" if kind == ALT else f"caption_{kind}"
 
 
@@ -24,11 +24,18 @@ def caption_kinds(schema: pa.Schema, primary: str) -> tuple[str, ...]:
 
     Raises ConfigError if there is no caption of the kind `primary`.
     """
-    found = [match["kind"] for name in schema.names if (match := _COLUMN.fullmatch(name))]
+    found = [match["kind"] for f in schema if (match := _COLUMN.fullmatch(f.name)) and _is_text(f.type)]
     kinds = sorted(kind for kind in [ALT, *found] if caption_column(kind) in schema.names)
     if primary not in kinds:
         raise ConfigError("stages.pack.primary", f"no stage writes captions of kind {primary!r}; there is {kinds}")
     return (primary, *(kind for kind in kinds if kind != primary))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """A scorer's number of words, `caption_words`, is no caption."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def check_primary(settings: PackSettings, schema: pa.Schema) -> None:

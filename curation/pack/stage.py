@@ -120,8 +120,8 @@ _LEFT_OUT = ("output", "run", "endpoint", "api_key_env")
 def published(config: dict[str, Any]) -> dict[str, Any]:
     """`config` as the corpus carries it: what decided its contents, and nothing about the machine that made it.
 
-    Left out: `output`, every `run` (speed only), and how an endpoint is reached. Of a list or a model on a disk only its
-    own name stays.
+    Left out: `output`, every `run` (speed only), and how an endpoint is reached. Of a list or a model on a disk only
+    its own name stays.
     """
 
     def clean(value: Any, key: str = "") -> Any:

@@ -233,20 +233,25 @@ def test_scores_and_user_columns_travel(tmp_path: Path) -> None:
         pa.field("caption_dense_model", pa.string()),
         pa.field("caption_dense_tokens", pa.int32()),
         pa.field("caption_short", pa.string()),
+        pa.field("caption_words", pa.int32()),  # a number, and so no kind of caption
+        pa.field("caption_dense_similarity", pa.float32()),
     ]
     full = {
         **{"aesthetic": 5.1, "pwatermark": None, "topic": "sea", "rank": 3, "embedding": [0.0] * 4},
         **{"vector": [np.float16(1)], "caption_dense": "a long one", "caption_dense_model": "m/llava"},
         **{"caption_dense_tokens": 5, "caption_short": None},
+        **{"caption_words": 3, "caption_dense_similarity": 0.25},
     }
     packed = pack(tmp_path, [picture(0, (130, 130), **full), picture(1, (130, 130), caption_dense="two words")], extra,
                   resolution=128, primary="dense")  # fmt: skip
     with tarfile.open(packed.folder / "shards" / "00000.tar") as tar:
         files = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
     first, second = (json.loads(files[make_uid("default", str(i)) + ".json"]) for i in (0, 1))
-    assert first["scores"] == {"sharpness": 10.5, "aesthetic": 5.1, "pwatermark": -1.0}
-    assert second["scores"] == {"sharpness": 11.5, "aesthetic": -1.0, "pwatermark": -1.0}
-    assert (first["extra"], second["extra"]) == ({"topic": "sea", "rank": 3}, {"topic": "", "rank": -1})
+    similarity = "caption_dense_similarity"
+    assert first["scores"] == {"sharpness": 10.5, "aesthetic": 5.1, "pwatermark": -1.0, similarity: 0.25}
+    assert second["scores"] == {"sharpness": 11.5, "aesthetic": -1.0, "pwatermark": -1.0, similarity: -1.0}
+    assert first["extra"] == {"topic": "sea", "rank": 3, "caption_words": 3}
+    assert second["extra"] == {"topic": "", "rank": -1, "caption_words": -1}
     assert first["captions"] == [
         {"kind": "dense", "model": "m/llava", "text": "a long one", "tokens": 5, "words": 3},
         {"kind": "alt", "model": "", "text": "picture number 0", "tokens": -1, "words": 3},
