@@ -15,7 +15,7 @@ _COLUMN = re.compile(r"caption_(?P<kind>[a-z0-9]+)")
 
 
 def caption_column(kind: str) -> str:
-    """The column that holds captions of `kind`. Beside it may stand `…_model`, `…_tokens` and a score, `…_similarity`."""
+    """The column that holds captions of `kind`. Beside it may stand `…_model`, `…_tokens`, `…_similarity`."""
     return "alt_text" if kind == ALT else f"caption_{kind}"
 
 
