@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from curation.explain import explain
 from curation.fragments import read_manifest
 from curation.fsck import fsck
@@ -15,14 +13,6 @@ from curation.storage import Folder
 from pipelines.curate import plan, run
 from tests.conftest import OpenGallery
 from tests.journey import config, corpus_bytes, outcomes, stage_folder
-
-
-@pytest.fixture(scope="module")
-def done(gallery: OpenGallery, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a finished local run."""
-    output = tmp_path_factory.mktemp("done")
-    run(config(gallery.listed, output), engine="local")
-    return output
 
 
 def test_every_row_ends_as_the_gallery_knows(gallery: OpenGallery, done: Path) -> None:
