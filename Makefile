@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench peers clean
 
 install: .venv/.installed
 
@@ -25,8 +25,17 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: install
-	for name in ingest scale select semantic pack; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: install peers
+	for name in ingest scale select semantic pack stream; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Loaders that `bench` compares with and whose dependencies contradict ours; torchvision has no build beside CPU torch.
+peers: .venv-peers/.installed
+
+.venv-peers/.installed: Makefile
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 pillow litdata==0.2.76 mosaicml-streaming==0.13.0
+	.venv-peers/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
 
 clean:
-	rm -rf .venv runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,5 @@
-"""Vision-language models of the families that people caption with, a ten-thousandth of their size, in the same formats and
-with random weights: what they write means nothing. `tiny_llava.py` has the one that can speak.
+"""Vision-language models of the families that people caption with, a ten-thousandth of their size, in the same formats
+and with random weights: what they write means nothing. `tiny_llava.py` has the one that can speak.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
+from crc32c import crc32c
 
 from curation.bank import ImageBank
 from curation.errors import CorruptionError
@@ -41,7 +41,7 @@ class HashedFile(io.BufferedWriter):
     def write(self, data: bytes) -> int:  # type: ignore[override]
         self.sha256.update(data)
         self.md5.update(data)
-        self.crc32c = google_crc32c.extend(self.crc32c, data)
+        self.crc32c = crc32c(data, self.crc32c)
         return super().write(data)
 
 
@@ -116,7 +116,7 @@ def _add(tar: TarWriter, file: HashedFile, sample: Sample, extension: str) -> di
     place: dict[str, Any] = {}
     for member, (name, data) in zip(MEMBERS, sample.members(extension), strict=True):
         place[f"{member}_offset"], place[f"{member}_length"] = tar.add(name, data)
-        place[f"{member}_crc32c"] = google_crc32c.value(data)
+        place[f"{member}_crc32c"] = crc32c(data)
     frame = sample.frame
     return place | {
         "offset": start,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import google_crc32c
+from crc32c import crc32c
 
 from curation.errors import StorageError
 from curation.pack.shard import shard_path
@@ -60,9 +60,9 @@ class Shards:
             found[uid] = Packed(image, None if text is None else text.decode("utf-8", "replace"))
         return found
 
-    def _member(self, shard: str, offset: int, length: int, crc32c: int) -> bytes | None:
+    def _member(self, shard: str, offset: int, length: int, expected: int) -> bytes | None:
         try:
             data = self._pack.folder.read_range(shard_path(shard), offset, length)
         except StorageError:
             return None  # the tile says that there is no picture; `curate fsck` says why
-        return data if len(data) == length and google_crc32c.value(data) == crc32c else None
+        return data if len(data) == length and crc32c(data) == expected else None

@@ -62,8 +62,8 @@ class Aesthetic(BatchOperator):
         if width is not None and width != len(self.weight):
             raise ConfigError(
                 SETTING,
-                f"{self.head.file or self.head.model} takes embeddings of {len(self.weight)} numbers; those of {self.clip.settings.model} "
-                f"have {width}",
+                f"{self.head.file or self.head.model} takes embeddings of {len(self.weight)} numbers; those of "
+                f"{self.clip.settings.model} have {width}",
             )
 
     def process(self, batch: pa.Table) -> pa.Table:

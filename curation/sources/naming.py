@@ -1,7 +1,7 @@
 """Gives each row of a list its `uid`, and what `spread` orders by: 128 bits of name, a host, a key.
 
-The meaning is `curation.names.normalise_url` and `make_uid`; for addresses that are in their normal form already (99 % of
-LAION's) a regular expression tells so, eight times as fast. A test holds the two together.
+The meaning is `curation.names.normalise_url` and `make_uid`; for addresses that are in their normal form already (99 %
+of LAION's) a regular expression tells so, eight times as fast. A test holds the two together.
 """
 
 from __future__ import annotations

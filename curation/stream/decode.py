@@ -94,12 +94,12 @@ _ERRORS = (
 """What damaged files make decoders raise."""
 
 
-def _decoded(data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def _decoded(data: memoryview, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """RGB pixels, no smaller than `size` needs where the decoder could scale; and the stored (width, height)."""
-    if data[:3] == b"\xff\xd8\xff":
+    if bytes(data[:3]) == b"\xff\xd8\xff":
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         _limit(width, height)
-        if space not in ("CMYK", "YCCK") and b"Exif\0" not in data[:4096]:  # our own shards hold neither
+        if space not in ("CMYK", "YCCK") and b"Exif\0" not in bytes(data[:4096]):  # our own shards hold neither
             scale = max(size[0] / width, size[1] / height)
             least = (math.ceil(height * scale), math.ceil(width * scale)) if scale < 1 else (0, 0)
             return simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1]), (width, height)

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from crc32c import crc32c
 
 from curation.errors import ConfigError
 from curation.fragments import MANIFEST
@@ -63,10 +63,13 @@ def index_tars(url: str, resolution: int = 1024) -> dict[str, Any]:
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
             for name in names:
                 data = folder.read_bytes(name)
-                rows = []
+                rows: list[dict[str, Any]] = []
                 for item in _records(data):
                     row = item if isinstance(item, dict) else _row(name, data, *item, table)
-                    (left_out if "why" in row else rows).append({"shard": name, **row} if "why" in row else row)
+                    if "why" in row:
+                        left_out.append({"shard": name, **row})
+                    else:
+                        rows.append(row)
                 if rows:
                     writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
                 buckets.update(row["bucket"] for row in rows)
@@ -122,7 +125,7 @@ def _row(name: str, data: bytes, sample: Sample, start: int, end: int, table: Bu
         "bucket": f"{width}x{height}",
         "offset": start,
         "length": end - start,
-        "crc32c": google_crc32c.value(data[start:end]),
+        "crc32c": crc32c(data[start:end]),
         "width": header.width,
         "height": header.height,
     }

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
-import google_crc32c
+import numpy as np
+from crc32c import crc32c
 
 from curation.config.stream import ReadRun
 from curation.errors import CorruptionError, StorageError
@@ -49,34 +50,40 @@ class Reader:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def read(self, rows: Sequence[int]) -> list[bytes | CorruptionError]:
-        """The tar records of each of `rows`, or what is wrong with them.
+    def read(self, rows: Sequence[int]) -> list[memoryview | CorruptionError]:
+        """The tar records of each of `rows`, or what is wrong with them; all in one buffer, which lives as they do.
 
         Raises StorageError where a shard cannot be read at all, after all retries.
         """
+        # One large buffer for all, which the kernel backs with large pages: a `pread` into a new object for each sample
+        # costs ten times as much, for the pages that it touches first.
+        ends = np.cumsum(self._corpus.length[np.asarray(rows, np.int64)], dtype=np.int64).tolist()
+        buffer = memoryview(np.empty(ends[-1] if ends else 0, np.uint8))  # type: ignore[arg-type]
+        parts = [buffer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         if self._pool is not None:
-            return list(self._pool.map(self._one, rows))
-        return [self._one(row) for row in rows]
+            return list(self._pool.map(self._one, rows, parts))
+        return [self._one(row, part) for row, part in zip(rows, parts, strict=True)]
 
-    def _one(self, row: int) -> bytes | CorruptionError:
+    def _one(self, row: int, into: memoryview) -> memoryview | CorruptionError:
         corpus = self._corpus
-        number = int(corpus.shard[row])
-        offset, length = int(corpus.offset[row]), int(corpus.length[row])
+        number, offset = int(corpus.shard[row]), int(corpus.offset[row])
         try:
-            records = self._range(number, offset, length)
-        except CorruptionError as error:
+            found = self._fill(number, offset, into)
+        except CorruptionError as error:  # a download that was not the shard
             return error
-        if google_crc32c.value(records) != corpus.crc32c[row]:
-            key = corpus.keys([row])[0]  # type: ignore[arg-type]
-            what = f"cut at {len(records)} of {length} bytes" if len(records) < length else "CRC-32C differs"
-            where = f"{corpus.folder.path(corpus.shards[number].name)}: bytes {offset}+{length}"
-            return CorruptionError(f"{where}, sample {key}: {what}")
-        return records
+        if found == len(into) and crc32c(into) == corpus.crc32c[row]:
+            return into
+        what = f"cut at {found} of {len(into)} bytes" if found < len(into) else "CRC-32C differs"
+        where = f"{corpus.folder.path(corpus.shards[number].name)}: bytes {offset}+{len(into)}"
+        return CorruptionError(f"{where}, sample {corpus.keys(np.array([row]))[0]}: {what}")
 
-    def _range(self, shard: int, offset: int, length: int) -> bytes:
-        if self._pool is not None:
-            return self._from_afar(shard, offset, length)
-        return os.pread(self._file(shard), length, offset)
+    def _fill(self, shard: int, offset: int, into: memoryview) -> int:
+        """Read into a buffer; returns how many bytes there were."""
+        if self._pool is None:
+            return os.preadv(self._file(shard), [into], offset)
+        data = self._from_afar(shard, offset, len(into))
+        into[: len(data)] = data
+        return len(data)
 
     def _file(self, number: int) -> int:
         if number in self._open:

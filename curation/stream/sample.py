@@ -27,13 +27,13 @@ class Sample:
     """One sample, undecoded."""
 
     key: str
-    members: dict[str, bytes]
-    """Contents by extension ("jpg", "txt", "json", …)."""
+    members: dict[str, memoryview]
+    """Contents by extension ("jpg", "txt", "json", …): views of a buffer that the samples of a batch share."""
     number: int
     """Its number in the stream (`plan.Samples`)."""
 
     @property
-    def image(self) -> bytes:
+    def image(self) -> memoryview:
         """Encoded bytes of the image. Raises CorruptionError if there is none."""
         for extension in IMAGE_EXTENSIONS:
             if extension in self.members:
@@ -44,7 +44,7 @@ class Sample:
     def facts(self) -> dict[str, Any]:
         """`UID.json`; empty where there is none. Raises CorruptionError if it is no JSON object."""
         try:
-            facts = json.loads(self.members.get("json", b"{}"))
+            facts = json.loads(bytes(self.members.get("json", b"{}")))
         except (ValueError, RecursionError) as error:
             raise CorruptionError(f"the JSON of sample {self.key} cannot be read: {error}") from None
         if not isinstance(facts, dict):
@@ -57,22 +57,21 @@ class Sample:
             return ""
         try:
             if kind == PRIMARY:
-                return self.members["txt"].decode()
+                return str(self.members["txt"], "utf-8")
             return next(str(c["text"]) for c in self.facts["captions"] if c["kind"] == kind)
         except (KeyError, StopIteration, TypeError, UnicodeDecodeError):
             raise CorruptionError(f"sample {self.key} has no caption of kind {kind!r}") from None
 
 
-def take_apart(records: bytes, number: int) -> Sample:
+def take_apart(records: memoryview, number: int) -> Sample:
     """The sample that the tar records of one key hold. Raises CorruptionError where they are not that."""
-    members: dict[str, bytes] = {}
+    members: dict[str, memoryview] = {}
     key: str | None = None
     position, size = 0, len(records)
     while position < size:
         # what our own packer writes: a plain header and the data; all else takes the careful way
-        name = records[position : position + 100].rstrip(b"\0")
-        length = records[position + 124 : position + 135]
-        kind = records[position + 156 : position + 157]
+        header = bytes(records[position : position + 157])
+        name, length, kind = header[:100].rstrip(b"\0"), header[124:135], header[156:]
         stem, dot, extension = name.partition(b".")
         if kind != b"0" or not dot or b"/" in name or b"." in extension or not length.isdigit():
             return _carefully(records, number)
@@ -89,7 +88,7 @@ def take_apart(records: bytes, number: int) -> Sample:
     return Sample(key, members, number)
 
 
-def _carefully(records: bytes, number: int) -> Sample:
+def _carefully(records: memoryview, number: int) -> Sample:
     """The same through the tar scanner: long names, folders, dotted extensions."""
     items: list[Member | Damage] = [
         item for item in scan(io.BytesIO(records), len(records)) if isinstance(item, Member)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
+from crc32c import crc32c
 from PIL import Image, ImageDraw
 
 from curation.config import Config
@@ -154,7 +154,7 @@ def _write_shard(folder: Folder, rows: list[Row], painter: Paint) -> None:
             for member, name, data in (("image", "jpg", image), ("txt", "txt", text)):
                 offset, length = tar.add(f"{row['uid']}.{name}", data)
                 packed |= {f"{member}_offset": offset, f"{member}_length": length}
-                packed[f"{member}_crc32c"] = google_crc32c.value(data)
+                packed[f"{member}_crc32c"] = crc32c(data)
             row["packed"] = packed
         tar.finish()
     for row in rows:

@@ -160,7 +160,7 @@ def test_captions_follow_the_seed_and_their_weights(stream: Make) -> None:
 
 def test_the_primary_caption_is_the_text_member(stream: Make) -> None:
     for batch in stream():
-        assert batch.captions == [s.members["txt"].decode() for s in batch.samples]
+        assert batch.captions == [bytes(s.members["txt"]).decode() for s in batch.samples]
 
 
 def test_a_kind_of_caption_that_is_not_there_is_refused(stream: Make) -> None:
