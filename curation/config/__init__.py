@@ -17,6 +17,7 @@ from curation.config.pack import PackRun, PackSettings
 from curation.config.score import ClassifierSettings, HeadSettings, ModelSettings, ScoreSettings
 from curation.config.select import DedupSettings, SelectSettings
 from curation.config.source import SourceColumns, SourceSettings
+from curation.config.stream import CorpusSettings, ReadRun, StreamSettings
 
 __all__ = [
     "BatchRun",
@@ -25,6 +26,7 @@ __all__ = [
     "CaptionSettings",
     "ClassifierSettings",
     "Config",
+    "CorpusSettings",
     "DedupSettings",
     "FetchRun",
     "FetchSettings",
@@ -33,12 +35,14 @@ __all__ = [
     "ModelSettings",
     "PackRun",
     "PackSettings",
+    "ReadRun",
     "ScoreSettings",
     "SelectSettings",
     "Settings",
     "SourceColumns",
     "SourceSettings",
     "Stages",
+    "StreamSettings",
 ]
 
 
