@@ -1,0 +1,79 @@
+"""The shape of a student: the teacher's U-Net with fewer layers, as a stock `UNet2DConditionModel`.
+
+KOALA (Lee et al. 2024, arXiv 2312.04005, §3.1 and Table 2) takes one layer a block, cuts the depth of the transformers
+on the lower levels, and in its smaller form leaves out the middle block. `inherit.py` fills a student with weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from curation.config.base import Settings
+from curation.errors import ConfigError
+
+
+class StudentSettings(Settings):
+    """What is cut from the teacher's U-Net. Depths that are not given stay the teacher's."""
+
+    layers_per_block: int = Field(1, ge=1)
+    """Residual layers of each down block (up blocks have one more)."""
+    transformer_layers: tuple[int, ...] | None = None
+    """Depth of the transformers on each level, from the finest on; levels without attention have depths too."""
+    mid_block: bool = True
+    """Keep the middle block; it is as deep as the lowest level."""
+
+
+KOALA_1B = StudentSettings(transformer_layers=(1, 2, 6))
+"""1,161,184,324 parameters from SDXL's 2,567,463,684."""
+KOALA_700M = StudentSettings(transformer_layers=(1, 2, 5), mid_block=False)
+"""782,822,724 parameters."""
+
+SDXL_UNET: dict[str, Any] = {
+    "act_fn": "silu",
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "attention_head_dim": [5, 10, 20],
+    "block_out_channels": [320, 640, 1280],
+    "cross_attention_dim": 2048,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "out_channels": 4,
+    "projection_class_embeddings_input_dim": 2816,
+    "sample_size": 128,
+    "transformer_layers_per_block": [1, 2, 10],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "use_linear_projection": True,
+}
+"""The U-Net of `stabilityai/stable-diffusion-xl-base-1.0`, without settings that are diffusers' defaults."""
+
+
+def student_config(teacher: Mapping[str, Any], settings: StudentSettings) -> dict[str, Any]:
+    """The student's `UNet2DConditionModel` config. Raises ConfigError where it is no smaller version of the teacher.
+
+    `teacher` is the config of the teacher's U-Net (`unet.config`, or `SDXL_UNET`).
+    """
+    levels = len(teacher["block_out_channels"])
+    depths = _per_level(teacher.get("transformer_layers_per_block", 1), levels)
+    layers = teacher.get("layers_per_block", 2)
+    if not isinstance(layers, int):
+        raise ConfigError("teacher", f"has {layers} layers a block; only one number for all blocks is understood")
+    if settings.layers_per_block > layers:
+        raise ConfigError("student.layers_per_block", f"{settings.layers_per_block} is over the teacher's {layers}")
+    wanted = list(settings.transformer_layers or depths)
+    if len(wanted) != levels:
+        raise ConfigError("student.transformer_layers", f"names {len(wanted)} levels; the teacher has {levels}")
+    if any(mine < 1 or mine > theirs for mine, theirs in zip(wanted, depths, strict=True)):
+        raise ConfigError("student.transformer_layers", f"{wanted} must be from 1 to the teacher's {depths}")
+    config = {name: value for name, value in teacher.items() if not name.startswith("_")}
+    config |= {"layers_per_block": settings.layers_per_block, "transformer_layers_per_block": wanted}
+    if not settings.mid_block:
+        config["mid_block_type"] = None
+    return config
+
+
+def _per_level(value: Any, levels: int) -> list[int]:
+    return [value] * levels if isinstance(value, int) else list(value)
