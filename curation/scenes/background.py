@@ -44,7 +44,7 @@ def draw_background(
     for top in range(0, height, rows):
         band = slice(top, min(top + rows, height))
         glow = across + down[band]
-        mask = _pattern(pattern, x, y[band], height / (2 * short), 1 / short, place)
+        mask = pattern_mask(pattern, x, y[band], height / (2 * short), 1 / short, place)
         for channel in range(3):
             level = base[channel] if mask is None else base[channel] + (tone[channel] - base[channel]) * mask
             plane = glow * level
@@ -55,7 +55,7 @@ def draw_background(
     return canvas
 
 
-def _pattern(
+def pattern_mask(
     name: str, x: Field, y: Field, bottom: float, pixel: float, place: tuple[float, float, float]
 ) -> Field | None:
     """How much of the second tone shows, in [0, 1], for columns `x` and rows `y`; None for none at all."""
