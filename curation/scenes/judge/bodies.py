@@ -19,7 +19,9 @@ REACH = 0.1875
 SCALES = (0.95, 1.0, 1.05)
 TILTS = (-0.16, -0.08, 0.0, 0.08, 0.16)
 MISFIT = 0.30
-"""Squared difference from the best silhouette, over the area of either: more is no shape of this world."""
+"""Squared difference from the best silhouette, over the larger area of the two: more is no shape of this world."""
+BLOB = 0.50
+"""The same for what still has a size and a colour, though its shape may be none."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Body:
 
     shape: Finding
     size: Finding
-    fit_shape: str
-    """The shape that fits best even where the judge abstains."""
+    misfit: float
+    """Of the best silhouette."""
+    outline: str
+    """The shape that fits best, even where the judge abstains."""
     radius: float
     offset: tuple[float, float]
     tilt: float
@@ -38,7 +42,7 @@ class Body:
         """Signed distance to the outline, in radii, at offsets from the cell's middle in shorter sides."""
         u, v = (x - np.float32(self.offset[0])) / self.radius, (y - np.float32(self.offset[1])) / self.radius
         cos, sin = np.float32(math.cos(self.tilt)), np.float32(math.sin(self.tilt))
-        return SIGNED_DISTANCE[self.fit_shape](
+        return SIGNED_DISTANCE[self.outline](
             (cos * u + sin * v).astype(np.float32), (cos * v - sin * u).astype(np.float32)
         )
 
@@ -75,7 +79,8 @@ def _body(misfit: Field, bank: _Bank) -> Body:
         shapes[shape] = min(value, shapes.get(shape, math.inf))
         sizes[size] = min(value, sizes.get(size, math.inf))
     shape, size, scale, tilt, right, down = bank.poses[int(misfit.argmin())]
-    return Body(decide(shapes, MISFIT), decide(sizes, MISFIT), shape, RADIUS[size] * scale, (right, down), tilt)
+    least = float(misfit.min())
+    return Body(decide(shapes, MISFIT), decide(sizes, BLOB), least, shape, RADIUS[size] * scale, (right, down), tilt)
 
 
 @lru_cache(maxsize=8)

@@ -42,8 +42,8 @@ def glow(width: int, height: int) -> Field:
     short = min(width, height)
     corner = (width * width + height * height) / (4 * short * short)
     lean = 0.06 / math.sqrt(corner)
-    lit: Field = np.float32(1.02) + np.float32(lean * math.sin(LIGHT)) * y - np.float32(0.1 / corner) * (x * x + y * y)
-    return lit
+    fall: Field = np.float32(0.1 / corner) * (x * x + y * y)
+    return np.float32(1.02) + np.float32(lean * math.sin(LIGHT)) * y - fall
 
 
 def middles(width: int, height: int) -> list[tuple[float, float]]:
@@ -53,5 +53,4 @@ def middles(width: int, height: int) -> list[tuple[float, float]]:
 
 def patch(image: Field, middle: tuple[float, float], side: int) -> Field:
     """`side`×`side` pixels around `middle` (pixels, borders between pixels are whole numbers); borders are repeated."""
-    cut: Field = cv2.getRectSubPix(image, (side, side), (middle[0] - 0.5, middle[1] - 0.5))
-    return cut
+    return cv2.getRectSubPix(image, (side, side), (middle[0] - 0.5, middle[1] - 0.5))  # type: ignore[return-value]

@@ -23,7 +23,7 @@ TONE_MIDDLE, TONE_SPREAD = 0.4, 0.6
 """How much of the second tone shows, over all patterns."""
 LIGHT_SPREAD, SHADOW_SPREAD = 0.04, 0.15
 """Of the brightness: from where the light stands, and where shadows fall."""
-MISFIT = 4.0
+MISFIT = 1.8
 """The most that a background's pixels may stray from their model, in mean squared deviations a channel."""
 UNLIKE = 26.0
 """Levels from which on a pixel is no background; the faintest object has twice as many."""

@@ -42,10 +42,10 @@ def read_pattern(tone: Field, free: NDArray[np.bool_], names: tuple[str, ...]) -
     if sloped is not None and sloped[0] > STEEP and sloped[1] < MISFIT:
         return Finding("gradient", min(1.0, 1 - sloped[1]))
     misfits, spread = {}, 0.0
-    bottom = round(height / (2 * short), 3)
     for name in names:
         if name not in ("plain", "gradient"):
-            strength, misfits[name], spread = _compare(level, weight, np.stack([even, x, y]), _bank(name, bottom))
+            bank = _bank(name, round(height / (2 * short), 3) if name == "rays" else 0.5)
+            strength, misfits[name], spread = _compare(level, weight, np.stack([even, x, y]), bank)
             if strength < FAINT:
                 misfits[name] = 1.0
     best = min(misfits, key=lambda name: misfits[name])
@@ -58,8 +58,7 @@ def read_pattern(tone: Field, free: NDArray[np.bool_], names: tuple[str, ...]) -
 def _resized(plane: Field) -> Field:
     if plane.shape[0] == SIDE:
         return plane
-    out: Field = cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return out
+    return cv2.resize(plane, (SIDE, SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def _compare(level: Field, weight: Field, known: Field, bank: tuple[Field, Field]) -> tuple[float, float, float]:
@@ -83,7 +82,7 @@ def _compare(level: Field, weight: Field, known: Field, bank: tuple[Field, Field
     return float(overlap[best] / energy[best]), 1 - float(gain[best]) / max(total, 1e-9), spread
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=10)
 def _bank(name: str, bottom: float) -> tuple[Field, Field]:
     """`name` in all places [N, SIDE · SIDE], and its squares; `bottom` is half the picture's height (rays need it)."""
     x, y = axes(SIDE, SIDE)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.scenes.judge.bodies import REACH, read_bodies
+from curation.scenes.judge.bodies import BLOB, REACH, read_bodies
 from curation.scenes.judge.frame import framed, middles, patch
 from curation.scenes.judge.ground import UNLIKE, Ground, read_ground, tone_of
 from curation.scenes.judge.paint import Paint, read_paint
 from curation.scenes.judge.patterns import read_pattern
 from curation.scenes.judge.reading import ABSTAINS, NOTHING, Cell, Reading
-from curation.scenes.render import DEFAULT_LOOK, Look
+from curation.scenes.render import DEFAULT_LOOK, RADIUS, Look
 from curation.scenes.scene import POSITIONS, WHOLE, World
 from curation.scenes.shapes import Field
 
 SMALL_SIDE, SIDE, FINE_SIDE = 64, 128, 512
 """Shorter sides in pixels at which small pictures and others are read, and at which fine textures are."""
-LEAST_AREA = 0.0025
-"""Of the shorter side squared: half of what the smallest object, a small star, covers."""
+LEAST_AREA = 0.5
+"""Radii squared of the world's smallest size: less is no object. The smallest, a star, covers 1.2."""
 
 
 def read_scene(pixels: NDArray[np.uint8], world: World = WHOLE, look: Look = DEFAULT_LOOK) -> Reading:
@@ -48,30 +48,29 @@ def _cells(fine: Field, ground: Ground, world: World, detail: float) -> tuple[Ce
     places = middles(width, height)
     views = [patch(ground.unlike, middle, side) for middle in places]
     areas = [float((view > UNLIKE).sum()) / short**2 for view in views]
-    taken = [i for i, area in enumerate(areas) if area > LEAST_AREA]
+    least = LEAST_AREA * min(RADIUS[size] for size in world.sizes) ** 2
+    cells = [
+        Cell(position=POSITIONS[i], present=False, sure=max(0.0, 1 - area / least)) for i, area in enumerate(areas)
+    ]
+    taken = [i for i, area in enumerate(areas) if area > least]
     if not taken:
-        return tuple(_empty(i, areas[i]) for i in range(len(places)))
+        return tuple(cells)
     bodies = read_bodies(np.stack([_cover(views[i]) for i in taken]), short, world)
-    cells = [_empty(i, area) for i, area in enumerate(areas)]
     fine_middles = middles(fine.shape[1], fine.shape[0])
     for i, body in zip(taken, bodies, strict=True):
         paint = Paint(ABSTAINS, ABSTAINS)
-        if body.shape.word is not None:
+        if body.misfit <= BLOB:
             paint = read_paint(fine, fine_middles[i], body, world.colours, world.textures, detail)
         cells[i] = Cell(
             position=POSITIONS[i],
             present=True,
-            sure=1 - LEAST_AREA / areas[i],
+            sure=1 - least / areas[i],
             shape=body.shape,
             size=body.size,
             colour=paint.colour,
             texture=paint.texture,
         )
     return tuple(cells)
-
-
-def _empty(index: int, area: float) -> Cell:
-    return Cell(position=POSITIONS[index], present=False, sure=max(0.0, 1 - area / LEAST_AREA))
 
 
 def _cover(view: Field) -> Field:
