@@ -1,10 +1,10 @@
-# make demo | test | check | bench | clean — each installs what it needs into .venv first.
-# `ablation` and `zoo` come with the trainer and the embedded models.
+# make demo | test | check | bench | zoo | clean — each installs what it needs into .venv first.
+# `ablation` comes with the trainer.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check bench peers clean
+.PHONY: install demo test check bench peers zoo clean
 
 install: .venv/.installed
 
@@ -27,6 +27,10 @@ check: install
 
 bench: install peers
 	for name in ingest scale select semantic pack stream; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# Train the embedded world's models that are not there yet: hours on two cores, nearly all of them the teacher's.
+zoo: install
+	$(BIN)/python -m curation.scenes.zoo
 
 # Loaders that `bench` compares with and whose dependencies contradict ours; torchvision has no build beside CPU torch.
 peers: .venv-peers/.installed

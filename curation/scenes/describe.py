@@ -8,6 +8,7 @@ else. Even of four objects `dense` has under 50 words, which fit the 77 tokens o
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from curation.scenes.dice import Dice
 from curation.scenes.scene import (
@@ -52,8 +53,17 @@ def medium(scene: Scene) -> str:
 def dense(scene: Scene, seed: object = 0) -> str:
     """Everything that the scene holds, in a wording and an order that `seed` picks."""
     dice = Dice("dense", seed)
-    things = [f"{_thing(o)} {_PLACE[o.position]}" for o in dice.shuffled(scene.objects)]
-    text = dice.pick(_OPENINGS).format(
+    return _said(scene, dice.shuffled(scene.objects), dice.pick(_OPENINGS))
+
+
+def recited(scene: Scene) -> str:
+    """`dense` in reading order and always in the same words: what the captioner learns to write."""
+    return _said(scene, scene.objects, _OPENINGS[-1])
+
+
+def _said(scene: Scene, objects: Sequence[SceneObject], opening: str) -> str:
+    things = [f"{_thing(o)} {_PLACE[o.position]}" for o in objects]
+    text = opening.format(
         background=_ground(scene),
         is_are="is" if len(things) == 1 else "are",
         things=_joined(things),

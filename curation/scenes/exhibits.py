@@ -63,7 +63,7 @@ _FAULTS: dict[str, frozenset[str]] = {
     "refused": frozenset({Reason.CONNECT_ERROR.value, Reason.HOST_PUT_ASIDE.value}),
     "same_url": frozenset({Reason.DUPLICATE_URL.value}),
 }
-_ASPECTS = {(1, 1): 0.2, (4, 3): 0.3, (3, 2): 0.25, (3, 4): 0.1, (2, 3): 0.1, (16, 9): 0.05}
+ASPECTS = {(1, 1): 0.2, (4, 3): 0.3, (3, 2): 0.25, (3, 4): 0.1, (2, 3): 0.1, (16, 9): 0.05}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def _picture(kind: str, scene: str, dice: Dice) -> Picture:
     elif kind == "banner":
         width, height = dice.pick(((2400, 1024), (1024, 2300), (2600, 1040)))
     else:
-        wide, tall = dice.weighted(_ASPECTS)
+        wide, tall = dice.weighted(ASPECTS)
         side = dice.weighted({1024: 0.4, 1050: 0.2, 1080: 0.25, 1200: 0.12, 1440: 0.03})
         width, height = side * wide // min(wide, tall), side * tall // min(wide, tall)
     if kind in ("rotated", "truncated"):
@@ -183,7 +183,7 @@ def _picture(kind: str, scene: str, dice: Dice) -> Picture:
 def _small(dice: Dice) -> tuple[int, int]:
     """Sides of a picture whose shorter side is under 1024: thumbnails, blog pictures, near misses."""
     short = dice.weighted({"thumbnail": 0.4, "blog": 0.45, "near": 0.15})
-    wide, tall = dice.weighted(_ASPECTS)
+    wide, tall = dice.weighted(ASPECTS)
     side = {"thumbnail": (90, 300), "blog": (300, 720), "near": (720, 1000)}[short]
     least = dice.whole(*side)
     return least * wide // min(wide, tall), least * tall // min(wide, tall)

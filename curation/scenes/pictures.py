@@ -12,8 +12,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from curation.scenes.render import Look, render
-from curation.scenes.scene import random_scene
+from curation.scenes.render import DEFAULT_LOOK, Look, render
+from curation.scenes.scene import Scene, random_scene
 
 Effect = Literal["none", "blurred", "watermarked", "rotated"]
 CLEAN = Look(grain=0.0)
@@ -50,13 +50,30 @@ class Picture:
 
     def pixels(self) -> NDArray[np.uint8]:
         """What people see: uint8 RGB [height, width, 3]."""
-        scene = random_scene(self.scene)
-        if self.effect == "blurred":  # as a thumbnail that somebody blew up
-            tiny = render(scene, max(8, self.width // 12), max(8, self.height // 12), seed=self.scene, look=CLEAN)
-            return cv2.resize(tiny, (self.width, self.height), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
         look = CLEAN if self.format == "png" else Look()
-        pixels = render(scene, self.width, self.height, seed=self.scene, look=look)
-        return _watermarked(pixels) if self.effect == "watermarked" else pixels
+        return draw(random_scene(self.scene), self.width, self.height, seed=self.scene, effect=self.effect, look=look)
+
+
+def draw(
+    scene: Scene,
+    width: int,
+    height: int,
+    *,
+    seed: object,
+    effect: Effect = "none",
+    look: Look = DEFAULT_LOOK,
+    thumbnail: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """`scene` with what an effect does to it: uint8 RGB [height, width, 3], upright.
+
+    `blurred` is a thumbnail that somebody blew up: of a twelfth of the sides where `thumbnail` does not say its own.
+    """
+    if effect == "blurred":
+        small = thumbnail or (width // 12, height // 12)
+        tiny = render(scene, max(8, small[0]), max(8, small[1]), seed=seed, look=CLEAN)
+        return cv2.resize(tiny, (width, height), interpolation=cv2.INTER_CUBIC)  # type: ignore[return-value]
+    pixels = render(scene, width, height, seed=seed, look=look)
+    return _watermarked(pixels) if effect == "watermarked" else pixels
 
 
 def _watermarked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,4 +1,5 @@
 """How the small models of the embedded world are trained: one module a model, `python -m curation.scenes.zoo.NAME`.
 
-In this order, for each leans on those before: `tokenizer`, `vae`, `teacher`. `training.py` holds what they share.
+`python -m curation.scenes.zoo` (`make zoo`) trains all that are not there yet, in an order in which each finds what it
+leans on. `training.py`, `shots.py`, `grid.py` and `cards.py` hold what they share.
 """

@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -21,14 +21,21 @@ FALL = 0.2
 """Share of the steps over which the learning rate falls."""
 
 
-def arguments(doc: str, steps: int, batch: int, out: str) -> argparse.Namespace:
-    """The command line of a training: --steps, --batch, --seed, --work (checkpoints), --out (the finished model)."""
+def arguments(
+    doc: str, steps: int, batch: int, out: str, more: Mapping[str, tuple[int, str]] | None = None
+) -> argparse.Namespace:
+    """The command line of a training: --steps, --batch, --seed, --work (checkpoints), --out (the finished model).
+
+    `more` adds numbers of its own by name: their default, and what they mean.
+    """
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("runs/zoo"), help="checkpoints and logs")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "models" / out)
+    for name, (default, what) in (more or {}).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=what)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     return given

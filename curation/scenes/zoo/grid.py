@@ -1,0 +1,86 @@
+"""What a scene holds as classes on its 3×3 grid: the auxiliary task on which the vision towers learn to see.
+
+Each patch says what its cell holds and what the background is. That gives hundreds of answers a picture where a caption
+gives dozens and a contrastive loss one, so a tower learns in minutes; the heads are dropped afterwards. `clip` and
+`captioner` use it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from curation.scenes.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    MAX_OBJECTS,
+    PATTERNS,
+    POSITIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scene,
+)
+
+NOTHING = len(SHAPES)
+"""The shape of an empty cell."""
+UNASKED = -100
+"""What an empty cell says of colour and the like: `cross_entropy` leaves it out."""
+CELL = {"shape": NOTHING + 1, "colour": len(COLOURS), "texture": len(TEXTURES), "size": len(SIZES), "rank": MAX_OBJECTS}
+"""Questions about a cell, and how many answers there are; `rank` counts objects in reading order."""
+GROUND = {"background": len(BACKGROUNDS), "pattern": len(PATTERNS), "count": MAX_OBJECTS}
+"""Questions about the whole picture."""
+ANSWERS = (*CELL.values(), *GROUND.values())
+
+
+def classes(scene: Scene) -> NDArray[np.int64]:
+    """int64 [9, 8]: the answers to `CELL` and `GROUND` for each cell; those to `GROUND` are the same in all."""
+    out = np.full((len(POSITIONS), len(ANSWERS)), UNASKED, np.int64)
+    out[:, 0] = NOTHING
+    ground = (BACKGROUNDS.index(scene.background), PATTERNS.index(scene.pattern), len(scene.objects) - 1)
+    out[:, len(CELL) :] = ground
+    for rank, o in enumerate(scene.objects):
+        answers = SHAPES.index(o.shape), COLOURS.index(o.colour), TEXTURES.index(o.texture), SIZES.index(o.size), rank
+        out[POSITIONS.index(o.position), : len(CELL)] = answers
+    return out
+
+
+def cells_of(per_side: int) -> Tensor:
+    """int64 [per_side²]: the cell in which the middle of each patch lies."""
+    place = (torch.arange(per_side) * 2 + 1) * 3 // (2 * per_side)
+    return (place[:, None] * 3 + place[None, :]).flatten()
+
+
+class PatchHead(nn.Module):
+    """Answers from patches: [B, per_side², width] to logits [B, per_side², sum(ANSWERS)]."""
+
+    cells: Tensor
+
+    def __init__(self, width: int, per_side: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(width), nn.Linear(width, sum(ANSWERS))
+        self.register_buffer("cells", cells_of(per_side), persistent=False)
+
+    def loss(self, patches: Tensor, wanted: Tensor) -> Tensor:
+        """Mean cross-entropy of all questions, for `wanted` [B, 9, 8]."""
+        return grid_loss(self.linear(self.norm(patches)), wanted[:, self.cells])
+
+    def right(self, patches: Tensor, wanted: Tensor) -> dict[str, float]:
+        """Share of cells answered rightly, by question: the patches of a cell vote."""
+        logits = self.linear(self.norm(patches)).float()
+        votes = logits.new_zeros(len(logits), len(POSITIONS), logits.shape[-1]).index_add_(1, self.cells, logits)
+        out = {}
+        for i, (name, part) in enumerate(zip((*CELL, *GROUND), votes.split(ANSWERS, dim=-1), strict=True)):
+            asked = wanted[..., i] != UNASKED
+            out[name] = round(float((part.argmax(-1) == wanted[..., i])[asked].float().mean()), 4)
+        return out
+
+
+def grid_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over questions of the cross-entropy of `logits` [..., sum(ANSWERS)] with classes `wanted` [..., 8]."""
+    parts = logits.float().flatten(0, -2).split(ANSWERS, dim=-1)
+    losses = [F.cross_entropy(part, wanted[..., i].flatten()) for i, part in enumerate(parts)]
+    return torch.stack(losses).mean()
