@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.config.base import BatchRun
 from curation.fingerprint import fingerprint
 from curation.fragments import (
     Counts,
@@ -56,6 +57,18 @@ class Pool:
     workers: int
     cpus: float
     gpus: float = 0
+
+    @classmethod
+    def for_models(cls, run: BatchRun, cpus: float, gpus: float) -> Pool:
+        """As many workers as `run` names; else one for each share of a GPU, or one for each core.
+
+        Each takes one CPU, whatever its threads: a cluster's CPUs may stand in other machines than its GPUs, and a
+        worker that wants more than any machine has would be waited for without end.
+        """
+        if not run.gpus:
+            return cls(run.workers or max(1, int(cpus)), cpus=1)
+        fit = int(gpus) * int(1 / run.gpus) if run.gpus < 1 else int(gpus / run.gpus)
+        return cls(run.workers or max(1, fit), cpus=1, gpus=run.gpus)
 
 
 class Stage(ABC):

@@ -127,6 +127,13 @@ def _check_models(stages: list[Stage], *, online: bool) -> None:
             stage.check_models(online)
 
 
+def _check_pools(session: Engine, stages: list[Stage]) -> None:
+    """Refuse workers that the engine could never start, of all stages before the first one begins."""
+    for stage in stages:
+        if isinstance(stage, Pooled) and stage.manifest() is None:
+            session.check(stage)
+
+
 @dataclass(frozen=True)
 class Result:
     """Where a finished run left things."""
@@ -178,6 +185,7 @@ def run(
             cached = manifest is not None
             if manifest is None and session is None:
                 session = make(engine, address)
+                _check_pools(session, stages)
             record.stage_starts(stage)
             if manifest is None:
                 assert session is not None

@@ -111,11 +111,7 @@ class CaptionStage(RowStage):
             self.similarity.check(online)
 
     def pool(self, cpus: float, gpus: float) -> Pool:
-        run = self.settings.run
-        if run.gpus:
-            workers = run.workers or max(1, int(gpus / run.gpus))
-            return Pool(workers, cpus=max(1, int(cpus / workers)), gpus=run.gpus)
-        return Pool(run.workers or max(1, int(cpus)), cpus=1)
+        return Pool.for_models(self.settings.run, cpus, gpus)
 
     def setup(self, workers: int) -> None:
         cores = len(os.sched_getaffinity(0))

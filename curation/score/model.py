@@ -38,11 +38,10 @@ class ModelOperator(ImageOperator):
         self.gpus = gpus
 
     def identity(self) -> dict[str, Any]:
-        """What changes the scores."""
-        return {
-            "model": self.settings.model_dump(mode="json"),
-            "files": model_signature(self.setting, self.settings.model),
-        }
+        """What changes the scores. Of a local model its files: where it lies changes nothing."""
+        files = model_signature(self.setting, self.settings.model)
+        place = {"model", "revision"} if files is not None else set()
+        return {"model": self.settings.model_dump(mode="json", exclude=place), "files": files}
 
     def check(self, online: bool) -> None:
         """Refuse a model that cannot work, before any work starts. Raises ConfigError.

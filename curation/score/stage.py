@@ -59,10 +59,7 @@ class ScoreStage(RowStage):
             named.check(online)
 
     def pool(self, cpus: float, gpus: float) -> Pool:
-        run = self.settings.run
-        if run.gpus:
-            return Pool(run.workers or max(1, int(gpus / run.gpus)), cpus=1, gpus=run.gpus)
-        return Pool(run.workers or max(1, int(cpus)), cpus=1)
+        return Pool.for_models(self.settings.run, cpus, gpus)
 
     def setup(self, workers: int) -> None:
         self.operators = [(named.name, named.make()) for named in self.named]

@@ -17,6 +17,9 @@ class Engine(Protocol):
 
     name: str
 
+    def check(self, stage: Pooled) -> None:
+        """Refuse a pool whose workers could never start: no GPU where one is asked for. Raises ConfigError."""
+
     def run_solo(self, stage: Solo) -> None:
         """Do the stage's one piece of work; its manifest is written when this returns."""
 

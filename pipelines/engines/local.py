@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from curation.models import device_and_dtype
 from curation.stage import Partition, Pooled, Solo
 from pipelines.engines import OnFragment
 
@@ -15,6 +16,10 @@ class LocalEngine:
     """Runs everything here, `in_flight` partitions at a time."""
 
     name = "local"
+
+    def check(self, stage: Pooled) -> None:
+        if gpus := stage.pool(1, 1).gpus:
+            device_and_dtype(gpus, f"stages.{stage.name}.run.gpus")
 
     def run_solo(self, stage: Solo) -> None:
         stage.run()

@@ -27,7 +27,7 @@ import ray.data
 
 from curation.errors import ConfigError, CurationError, RunError
 from curation.fragments import Counts, Fragment
-from curation.stage import Partition, Pooled, Solo
+from curation.stage import Partition, Pool, Pooled, Solo
 from pipelines.engines import OnFragment
 
 RETRIES = 4
@@ -70,6 +70,13 @@ class RayEngine:
         # `max_task_retries` has no named parameter yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
 
+    def check(self, stage: Pooled) -> None:
+        asked = self._pool(stage).gpus
+        most = max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        if asked > most:
+            there = f"the machine with the most has {most:g}" if most else "no machine of the cluster has any"
+            raise ConfigError(f"stages.{stage.name}.run.gpus", f"{asked:g} GPUs a worker were asked for; {there}")
+
     def run_solo(self, stage: Solo) -> None:
         # In a task, so that the driver's memory does not grow with the table.
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_solo)
@@ -82,8 +89,7 @@ class RayEngine:
         _unpack(ray.get(ray.remote(num_cpus=1)(_settle).remote(stage)))
 
     def _work(self, stage: Pooled, partitions: list[Partition], on_fragment: OnFragment) -> None:
-        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        pool = stage.pool(resources.get("CPU", 1.0), resources.get("GPU", 0.0))
+        pool = self._pool(stage)
         workers = min(pool.workers, len(partitions))
         rows = [{"partition": json.dumps([p.index, list(p.fragments), p.rows])} for p in partitions]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
@@ -108,6 +114,10 @@ class RayEngine:
                     on_fragment(Fragment(**result["fragment"], counts=counts))
         except ray.exceptions.RayActorError as error:
             raise RunError(f"stage {stage.name}: one partition killed its worker {RETRIES + 1} times") from error
+
+    def _pool(self, stage: Pooled) -> Pool:
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        return stage.pool(resources.get("CPU", 1.0), resources.get("GPU", 0.0))
 
     def close(self) -> None:
         ray.shutdown()

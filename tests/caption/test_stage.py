@@ -235,5 +235,7 @@ def test_pool(given: Given, tmp_path: Path) -> None:
 
     assert pool() == (16, 1, 0)
     assert pool(workers=3) == (3, 1, 0)
-    assert pool(gpus=1) == (4, 4, 1)
-    assert pool(gpus=0.5) == (8, 2, 0.5)
+    assert pool(gpus=1) == (4, 1, 1)
+    assert pool(gpus=2) == (2, 1, 2)
+    assert pool(gpus=0.5) == (8, 1, 0.5)
+    assert pool(gpus=0.6) == (4, 1, 0.6)  # two of them do not share a GPU

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import RunError
+from curation.errors import ConfigError, RunError
 from curation.fragments import Fragment, committed
 from curation.fsck import fsck
-from curation.stage import kept_rows
+from curation.stage import Pool, kept_rows
 from curation.storage import Folder
 from pipelines.engines import Engine, make_engine
 from tests.toys import Numbers, Squares
@@ -83,6 +83,19 @@ def test_partition_that_always_kills_its_worker_ends_the_run(tmp_path: Path, ray
     with pytest.raises(RunError, match="killed its worker 5 times"):
         run(ray_engine, Folder(tmp_path / "out"), log=log, trouble="die always")
     assert sum(" 33" in line for line in log.read_text().splitlines()) == 5
+
+
+def test_gpus_that_no_machine_has_are_refused_not_waited_for(tmp_path: Path, ray_engine: Engine) -> None:
+    class Wide(Squares):
+        def pool(self, cpus: float, gpus: float) -> Pool:
+            return Pool(1, cpus=1, gpus=1000)
+
+    numbers = Numbers(Folder(tmp_path), COUNT)
+    ray_engine.run_solo(numbers)
+    ray_engine.check(Squares(Folder(tmp_path), numbers))
+    with pytest.raises(ConfigError, match="1000 GPUs a worker were asked for") as caught:
+        ray_engine.check(Wide(Folder(tmp_path), numbers))
+    assert caught.value.path == "stages.squares.run.gpus"
 
 
 @pytest.mark.parametrize("name", ["local", "ray"])

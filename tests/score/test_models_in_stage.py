@@ -186,6 +186,7 @@ def test_what_a_model_holds_is_part_of_the_identity(
 
     clip = shutil.copytree(clip_folder, tmp_path / "clip")
     before = folder(clip=str(clip))
+    assert before == first  # where it lies does not matter
     (clip / "README.md").write_text("a model card")
     assert folder(clip=str(clip)) == before
     weights = bytearray((clip / "model.safetensors").read_bytes())
@@ -195,7 +196,7 @@ def test_what_a_model_holds_is_part_of_the_identity(
 
     other = tmp_path / "head.pth"
     shutil.copy(head_file, other)
-    assert folder(aesthetic=str(other)) == first  # where the head lies does not matter
+    assert folder(aesthetic=str(other)) == first
     other.write_bytes(other.read_bytes() + b"\0")
     assert folder(aesthetic=str(other)) != first
 
@@ -209,7 +210,7 @@ def test_speed_is_logged(listed: Path, tmp_path: Path, caplog: pytest.LogCapture
     assert "images/s (decode " in said[0]
 
 
-def test_gpus_that_are_not_there_are_said(listed: Path, tmp_path: Path, score: dict[str, Any]) -> None:
+def test_gpus_that_are_not_there_are_said_before_any_work(listed: Path, tmp_path: Path, score: dict[str, Any]) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -218,3 +219,4 @@ def test_gpus_that_are_not_there_are_said(listed: Path, tmp_path: Path, score: d
     with pytest.raises(ConfigError, match="torch sees none") as caught:
         run(given, engine="local")
     assert caught.value.path == "stages.score.run.gpus"
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
