@@ -54,6 +54,11 @@ def test_minimal_config_has_defaults() -> None:
         ({"select": {"top": 5}}, "stages.select: `top` and `by` go together"),
         ({"pack": {"shard_bytes": "5MB", "shard_samples": 4}}, "stages.pack: set `shard_bytes` or `shard_samples`"),
         ({"pack": {"buckets": [[4, 4]]}}, "stages.pack.buckets"),
+        (
+            {"caption": {"model": "m", "max_tokens": {"dense": 0}}},
+            "stages.caption.max_tokens.dense: Input should be greater than 0 (given: 0)",
+        ),
+        ({"caption": {"model": "m"}}, "stages: `pack.primary` must say which caption becomes UID.txt: dense or alt"),
     ],
 )
 def test_wrong_stage_settings(stages: dict[str, Any], message: str) -> None:

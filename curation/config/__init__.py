@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from curation.config.base import BatchRun, Bytes, Settings
 from curation.config.caption import CaptionRun, CaptionSettings
@@ -59,6 +59,14 @@ class Stages(Settings):
     """Writes captions."""
     pack: PackSettings = PackSettings()
     """Image bank to shards."""
+
+    @model_validator(mode="after")
+    def _says_its_primary(self) -> Stages:
+        # The default is the original text: captions would be paid for and then not be what is trained on.
+        if self.caption is not None and "primary" not in self.pack.model_fields_set:
+            kinds = ", ".join(self.caption.kinds)
+            raise ValueError(f"`pack.primary` must say which caption becomes UID.txt: {kinds} or alt")
+        return self
 
 
 class Config(Settings):

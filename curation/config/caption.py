@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from curation.config.base import BatchRun, Settings
 from curation.config.score import Model
@@ -70,7 +70,7 @@ class CaptionSettings(Settings):
     """Work proper names of the original caption, which no model can see in the image, into the dense caption."""
     max_side: int = Field(1024, ge=16)
     """Longer side, in pixels, of the image that the model gets; larger ones are scaled down."""
-    max_tokens: dict[Kind, int] = Field(MAX_TOKENS)
+    max_tokens: dict[Kind, PositiveInt] = Field(MAX_TOKENS)
     """Tokens that the model may write; kinds that are not named keep their defaults."""
     words: dict[Kind, tuple[int, int]] = Field(WORDS)
     """Fewest and most words of a good caption; kinds that are not named keep their defaults."""

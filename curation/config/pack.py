@@ -31,7 +31,7 @@ class PackSettings(Settings):
     filter: Literal["bicubic", "lanczos"] = "bicubic"
     """Antialiasing filter of the one resize: bicubic behind a low-pass filter, or Lanczos, which is slower."""
     primary: str = "alt"
-    """Caption kind that becomes `UID.txt`; `alt` is the original text."""
+    """Caption kind that becomes `UID.txt`; `alt` is the original text. To be named where there is a caption stage."""
     format: Literal["jpg", "png", "webp"] = "jpg"
     """Image format of the shards."""
     quality: int = Field(95, ge=1, le=100)

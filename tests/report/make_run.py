@@ -108,7 +108,7 @@ def make_run(
             "stages": {
                 "fetch": {"min_side": 768, "max_aspect": 2.0},
                 "select": {"where": "sharpness >= 40 and pwatermark < 0.6", "dedup": {"phash": 4}},
-                "pack": {"resolution": 768},
+                "pack": {"resolution": 768, "primary": "alt"},
                 **(make_models.settings(caption or {}) if models else {}),
             },
             **(overrides or {}),
