@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,15 +34,21 @@ def located(model: str) -> str:
     return str(Path(model).expanduser()) if is_local(model) else model
 
 
-def check_model(
-    setting: str, model: str, revision: str | None, *, online: bool, chat: bool = False
-) -> dict[str, Any] | None:
+def check_installed(setting: str, *packages: str) -> None:
+    """Refuse what needs packages that are not installed. Raises ConfigError."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            setting, f"needs {' and '.join(missing)}, of the extra `models`: pip install 'curation[models]'"
+        )
+
+
+def check_model(setting: str, model: str, revision: str | None, *, online: bool) -> dict[str, Any] | None:
     """Refuse a model that cannot be loaded, before any work. Raises ConfigError naming `setting`.
 
-    A local folder is looked at whole: configuration, safetensors, no code of its own; with `chat`, a chat template. Of
-    a model on the hub only the configuration is asked for, and only if `online`. Returns the configuration, or None
-    where it was not looked at.
+    A local folder is looked at whole: configuration, safetensors, no code of its own. Of a model on the hub only the
+    configuration is asked for, and only if `online`. Returns the configuration, or None where it was not looked at.
     """
+    check_installed(setting, "torch", "transformers")
     if is_local(model):
         folder = Path(model).expanduser()
         if folder.is_file():
@@ -51,8 +58,6 @@ def check_model(
         config = _read_config(setting, folder / "config.json", model)
         _check_code(setting, config, model)
         _check_weights(setting, folder)
-        if chat and not _has_chat_template(folder):
-            raise ConfigError(setting, f"{model} has no chat template (chat_template.jinja): is it a chat model?")
         return config
     if not online:
         return None
@@ -120,20 +125,6 @@ def _check_weights(setting: str, folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ConfigError(setting, f"{file} is damaged: {error}") from None
-
-
-def _has_chat_template(folder: Path) -> bool:
-    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json")):
-        return True
-    if (folder / "additional_chat_templates").is_dir():
-        return True
-    for name in ("processor_config.json", "tokenizer_config.json"):
-        try:
-            if json.loads((folder / name).read_text(encoding="utf-8")).get("chat_template"):
-                return True
-        except (OSError, ValueError, AttributeError, RecursionError):
-            continue  # not there, or not JSON: then it holds no template
-    return False
 
 
 def load_options(revision: str | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ INDEX = "model.safetensors.index.json"
 def problem(model: Path | str) -> str:
     """What `check_model` has against it."""
     with pytest.raises(ConfigError) as caught:
-        check_model(SETTING, str(model), None, online=False, chat=True)
+        check_model(SETTING, str(model), None, online=False)
     assert caught.value.path == SETTING
     assert "\n" not in caught.value.problem
     return caught.value.problem
@@ -41,11 +41,11 @@ def with_config(folder: Path, **changes: object) -> None:
 
 
 def test_a_good_model_is_taken_and_its_configuration_returned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = check_model(SETTING, str(folder), None, online=False, chat=True)
+    config = check_model(SETTING, str(folder), None, online=False)
     assert config is not None
     assert config["model_type"] == "llava"
     monkeypatch.setenv("HOME", str(folder.parent))
-    assert check_model(SETTING, "~/model", None, online=False, chat=True) == config
+    assert check_model(SETTING, "~/model", None, online=False) == config
     assert located("~/model") == str(folder)
 
 
@@ -55,7 +55,7 @@ def test_folders_and_names_are_told_apart(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(folder.parent)
     assert is_local("model")
     assert located("org/name") == "org/name"
-    assert check_model(SETTING, "org/name", None, online=False, chat=True) is None
+    assert check_model(SETTING, "org/name", None, online=False) is None
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
@@ -136,17 +136,9 @@ def test_a_broken_index(folder: Path, text: str) -> None:
     assert "cannot be read" in problem(folder)
 
 
-def test_no_chat_template(folder: Path) -> None:
-    (folder / "chat_template.jinja").unlink()
-    assert "has no chat template" in problem(folder)
-    assert check_model(SETTING, str(folder), None, online=False)
-
-
-@pytest.mark.parametrize("file", ["chat_template.json", "tokenizer_config.json", "processor_config.json"])
-def test_a_chat_template_in_other_places(folder: Path, file: str) -> None:
-    (folder / "chat_template.jinja").unlink()
-    (folder / file).write_text(json.dumps({"chat_template": "{{ messages }}"}))
-    assert check_model(SETTING, str(folder), None, online=False, chat=True)
+def test_packages_that_are_not_installed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert problem(folder) == "needs transformers, of the extra `models`: pip install 'curation[models]'"
 
 
 def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from curation.config.caption import CaptionSettings, Kind
 from curation.errors import ConfigError
 
-VERSION = "1"
-"""Change it with any built-in prompt: it is part of the stage's identity."""
-
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SETTING = "stages.caption.prompts"
 

@@ -7,14 +7,13 @@ the second one of an SDXL repository. The caption stage counts with it; the repo
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError
 from curation.model_signature import model_signature
-from curation.models import is_local
+from curation.models import check_installed, fetch_file, is_local
 
 SETTING = "stages.caption.tokenizer"
 _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
@@ -44,9 +43,12 @@ class TokenCounter:
 
     def check(self, online: bool) -> None:
         """Refuse a tokenizer that cannot be loaded; one on the hub only if `online`. Raises ConfigError."""
+        check_installed(SETTING, "transformers")
         if self._subfolder or not is_local(self._name):
             if online:
-                copy.copy(self).setup()  # what is loaded here is not for the workers
+                # Alone, `transformers` would try for more than a minute to reach a hub that is not there.
+                fetch_file(SETTING, self._name, f"{self._subfolder}/tokenizer_config.json".lstrip("/"), None)
+                copy.copy(self).setup()
             return
         folder = Path(self._name).expanduser()
         if not folder.is_dir():
@@ -55,13 +57,7 @@ class TokenCounter:
             inner = sorted(path.name for path in folder.glob("tokenizer*") if path.is_dir())
             hint = f"; it has folders of tokenizers: {', '.join(inner)}" if inner else ""
             raise ConfigError(SETTING, f"{self._given} holds no tokenizer{hint}")
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            try:
-                json.loads((folder / name).read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                continue  # older formats have neither
-            except (OSError, ValueError) as error:
-                raise ConfigError(SETTING, f"{name} of {self._given} cannot be read: {error}") from None
+        copy.copy(self).setup()  # what is loaded here is not for the workers
 
     def setup(self) -> None:
         """Load the tokenizer. Raises ConfigError where that fails."""

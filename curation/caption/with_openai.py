@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ CONNECT_S = 10.0
 """Deadline of a connection; that of the whole try is a setting."""
 CHECK_S = 20.0
 """Deadline of the look at the endpoint before any work."""
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,14 @@ class OpenAIBackend(Backend):
                 "is the address alone, without user, password, query or fragment: keys go into "
                 f"the environment variable {self._settings.api_key_env}",
             )
+        key_setting = "stages.caption.api_key_env"
+        if not _VARIABLE.fullmatch(self._settings.api_key_env):
+            raise ConfigError(  # without what was given: perhaps it is the key
+                key_setting,
+                "names the environment variable that holds the key (capitals, digits, _); it is not the key",
+            )
         if not _fits_header(_key(self._settings)):
-            raise ConfigError("stages.caption.api_key_env", self._no_key())
+            raise ConfigError(key_setting, self._no_key())
         if online:
             asyncio.run(self._look())
 

@@ -9,6 +9,7 @@ random generator of its own. The caption stage makes this backend (`curation.cap
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class TransformersBackend(Backend):
 
     def check(self, online: bool) -> None:
         model = self._settings.model
-        config = check_model(_SETTING, model, self._settings.revision, online=online, chat=True)
+        config = check_model(_SETTING, model, self._settings.revision, online=online)
         if config is None:
             return
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -55,6 +56,25 @@ class TransformersBackend(Backend):
             raise ConfigError(
                 _SETTING, f"the processor of {model} needs the package `num2words`: pip install num2words"
             )
+        copy.copy(self)._check_processor()  # what it loads here is not for the workers
+
+    def _check_processor(self) -> None:
+        """Prepare what `setup` will ask first. Raises ConfigError."""
+        model = self._settings.model
+        try:
+            self._load_processor()
+            if not self._processor.chat_template:
+                raise ConfigError(_SETTING, f"{model} has no chat template (chat_template.jinja): is it a chat model?")
+            for request in _first_requests():
+                self._prepare([request])
+        except CurationError:
+            raise
+        except Exception as error:  # whatever a model brings: files missing or damaged, a strange chat template
+            raise ConfigError(_SETTING, f"the processor of {model} cannot be used: {_first_line(error)}") from error
+
+    def _load_processor(self) -> None:
+        self._processor = load_processor(self._settings.model, self._settings.revision)
+        self._controls = _control_words(self._processor)
 
     def setup(self, workers: int) -> None:
         """Load the model and ask it for one token with and without an image: what cannot work fails here, not row by
@@ -68,29 +88,21 @@ class TransformersBackend(Backend):
         name, revision = self._settings.model, self._settings.revision
         self._device, self._dtype = device_and_dtype(self._settings.run.gpus, "stages.caption.run.gpus")
         try:
-            self._processor = load_processor(name, revision)
+            self._load_processor()
             model = AutoModelForImageTextToText.from_pretrained(
                 located(name), dtype=self._dtype, **load_options(revision)
             )
             model.to(self._device)
             self._model = model.eval()
             self._ends, self._pad = _special_ids(self._model, self._processor.tokenizer)
-            self._controls = _control_words(self._processor)
-            self._try_out()
+            for request in _first_requests():
+                self._generate([request], self._prepare([request]))
         except CurationError:
             raise
         except Exception as error:  # whatever a model brings: a missing package, a broken file, a strange chat template
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise RunError(f"the model {name} cannot be used: {type(error).__name__}: {reason}") from error
+            raise RunError(f"the model {name} cannot be used: {_first_line(error)}") from error
         self._stopped = False
         self._thread = ThreadPoolExecutor(1, "caption")
-
-    def _try_out(self) -> None:
-        from PIL import Image
-
-        for image in (Image.new("RGB", (64, 64), "grey"), None):
-            request = Request("first", "Describe this.", image, max_tokens=1)
-            self._generate([request], self._prepare([request]))
 
     async def write(self, requests: Sequence[Request]) -> list[Reply]:
         assert self._thread is not None, "not set up"
@@ -142,7 +154,7 @@ class TransformersBackend(Backend):
         return None if len(batch) > 1 else [_OUT_OF_MEMORY]
 
     def _prepare(self, batch: Sequence[Request]) -> Any:
-        """Token ids [B, T] padded on the left, and what the model takes of the images, on the device."""
+        """Token ids [B, T] padded on the left, and what the model takes of the images."""
         turns = [
             [{"role": "user", "content": [*([{"type": "image"}] if r.image else []), _said(self._plain(r.prompt))]}]
             for r in batch
@@ -151,14 +163,13 @@ class TransformersBackend(Backend):
         texts = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         # Some templates write the start token themselves; the tokenizer must not write it again.
         begun = tokenizer.bos_token is not None and texts[0].startswith(tokenizer.bos_token)
-        inputs = self._processor(
+        return self._processor(
             text=texts,
             images=[[r.image] for r in batch] if batch[0].image is not None else None,
             padding=True,
             add_special_tokens=not begun,
             return_tensors="pt",
         )
-        return inputs.to(self._device, dtype=self._dtype)
 
     def _plain(self, prompt: str) -> str:
         """`prompt` without control words: from a web page, `<image>` would stand for an image that is not there."""
@@ -170,6 +181,7 @@ class TransformersBackend(Backend):
         import torch
         from transformers import GenerationConfig
 
+        inputs = inputs.to(self._device, dtype=self._dtype)
         limit, temperature = batch[0].max_tokens, batch[0].temperature
         # Sampling is greedy search over noisy scores, so `do_sample` is never set.
         config = GenerationConfig(
@@ -218,6 +230,18 @@ class _Noise:
         for row, generator in zip(drawn, self._generators, strict=True):
             row.exponential_(generator=generator)
         return scores.float() / self._temperature - drawn.log()
+
+
+def _first_requests() -> list[Request]:
+    """For one token, with and without an image."""
+    from PIL import Image
+
+    images = (Image.new("RGB", (64, 64), "grey"), None)
+    return [Request("first", "Describe this.", image, max_tokens=1) for image in images]
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _said(text: str) -> dict[str, str]:

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import duckdb
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from curation.config import SelectSettings
 from curation.errors import ConfigError
+from curation.models import check_installed
 from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, RESERVED
 
 MEMORY = "2GB"
@@ -105,8 +105,7 @@ def _check_semantic(schema: pa.Schema) -> None:
     kind = schema.field(CLIP_EMBEDDING).type
     if not pa.types.is_fixed_size_list(kind) or not pa.types.is_floating(kind.value_type):
         raise ConfigError(SEMANTIC, f"column {CLIP_EMBEDDING!r} holds no embeddings of one length: its type is {kind}")
-    if find_spec("faiss") is None:
-        raise ConfigError(SEMANTIC, "needs faiss, which comes with the extra `models`: pip install 'curation[models]'")
+    check_installed(SEMANTIC, "faiss")
 
 
 def connect(scratch: str | None = None) -> duckdb.DuckDBPyConnection:
@@ -239,6 +238,6 @@ def _explain(error: duckdb.Error, columns: Iterable[str]) -> str:
     unknown = re.search(r'Referenced (?:column|table) "(.+?)" not found', str(error))
     if unknown is None:
         return one_line(error)
-    near = difflib.get_close_matches(unknown[1], list(columns), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(unknown[1], list(columns), n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(columns))}"
     return f"unknown column {unknown[1]!r}; {hint}"

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 
-from curation.caption.with_openai import IN_A_ROW
+from curation.caption.with_openai import IN_A_ROW, OpenAIBackend
+from curation.config import CaptionSettings
 from curation.errors import ConfigError, RunError
 from curation.fragments import committed, read_manifest
 from pipelines.curate import run
@@ -137,6 +138,15 @@ def test_a_key_that_no_header_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEY not in str(caught.value)
     with pytest.raises(RunError, match="no key has"):
         made.setup(workers=1)
+
+
+@pytest.mark.parametrize("given", [KEY, "hf_AbCdEf0123456789", ""])
+def test_a_key_in_place_of_its_variable_is_refused_unseen(given: str) -> None:
+    settings = CaptionSettings(backend="openai", endpoint="http://127.0.0.1:9/v1", model="tiny", api_key_env=given)
+    with pytest.raises(ConfigError, match="it is not the key") as caught:
+        OpenAIBackend(settings).check(online=False)
+    assert caught.value.path == "stages.caption.api_key_env"
+    assert not given or given not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,9 @@ def test_what_is_no_tokenizer_is_refused(tmp_path: Path, clip_folder: Path) -> N
     (tmp_path / "sdxl" / "tokenizer_2").mkdir(parents=True)
     assert "it has folders of tokenizers: tokenizer_2" in refused(tmp_path / "sdxl")
     broken = shutil.copytree(clip_folder, tmp_path / "broken")
-    (broken / "tokenizer.json").write_text("{")
-    assert "tokenizer.json of" in refused(broken)
+    for text in ("{", "{}"):
+        (broken / "tokenizer.json").write_text(text)
+        assert "cannot be loaded" in refused(broken)
 
 
 def test_identity_is_of_the_files_not_of_the_place(tmp_path: Path, clip_folder: Path) -> None:
@@ -55,11 +56,3 @@ def test_identity_is_of_the_files_not_of_the_place(tmp_path: Path, clip_folder: 
     config = json.loads((moved / "tokenizer_config.json").read_text())
     (moved / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 99}))
     assert TokenCounter(str(moved)).identity() != TokenCounter(str(clip_folder)).identity()
-
-
-def test_a_tokenizer_that_does_not_load_is_refused_in_the_worker(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text("{}")
-    counter = TokenCounter(str(tmp_path))
-    counter.check(online=False)
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        counter.setup()

@@ -247,17 +247,31 @@ def test_a_model_that_does_not_caption_is_refused_before_any_work(clip_folder: P
 @pytest.mark.parametrize(
     ("file", "text", "said"),
     [
-        ("tokenizer.json", "{", "cannot be used"),
+        ("tokenizer.json", "{", "the processor of .* cannot be used"),
+        ("tokenizer.json", None, "the processor of .* cannot be used"),
+        ("processor_config.json", "[]", "the processor of .* cannot be used"),
+        ("processor_config.json", None, "the processor of .* cannot be used"),
         ("chat_template.jinja", "{{ raise_exception('only for two') }}", "only for two"),
-        ("processor_config.json", "[]", "cannot be used"),
+        ("chat_template.jinja", None, "has no chat template"),
     ],
 )
-def test_a_model_that_cannot_answer_fails_in_setup(
-    llava_folder: Path, tmp_path: Path, file: str, text: str, said: str
+def test_a_model_that_cannot_be_asked_is_refused_before_any_work(
+    llava_folder: Path, tmp_path: Path, file: str, text: str | None, said: str
 ) -> None:
     folder = shutil.copytree(llava_folder, tmp_path / "llava")
-    (folder / file).write_text(text)
-    with pytest.raises(RunError, match=said) as caught, opened(folder):
+    (folder / file).unlink() if text is None else (folder / file).write_text(text)
+    backend = TransformersBackend(CaptionSettings(model=str(folder)))
+    with pytest.raises(ConfigError, match=said) as caught:
+        backend.check(online=False)
+    assert caught.value.path == "stages.caption.model"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_cannot_answer_fails_in_setup(llava_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llava_folder, tmp_path / "llava")
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_token_index": 3}))
+    with pytest.raises(RunError, match="cannot be used") as caught, opened(folder):
         pass
     assert "\n" not in str(caught.value)
 
