@@ -32,9 +32,6 @@ from curation.storage import Folder
 
 __all__ = ["Select", "check_rules"]
 
-VERSION = "1"
-"""Change it whenever results change."""
-
 CARRIED = ("uid", "source", "url")
 """Columns of dropped rows."""
 
@@ -67,7 +64,7 @@ class Select(Solo):
     name: ClassVar[str] = "select"
 
     def __init__(self, output: Folder, upstream: Stage, settings: SelectSettings) -> None:
-        super().__init__(output, upstream, {**result_settings(settings), "version": VERSION})
+        super().__init__(output, upstream, result_settings(settings))
         self.settings = settings
         self._details = {
             Reason.WHERE: " ".join((settings.where or "").split())[:500],
