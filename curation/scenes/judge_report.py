@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.scenes.background import BACKGROUND_RGB
 from curation.scenes.dice import Dice
 from curation.scenes.judge import read_scene
 from curation.scenes.judge.measure import ATTRIBUTES, OPEN, Tally
-from curation.scenes.render import DEFAULT_LOOK, Look, render
+from curation.scenes.render import COLOUR_RGB, DEFAULT_LOOK, Look, render
 from curation.scenes.scene import WHOLE, Scene, World, random_scene
 from curation.scenes.studio import LOOK, STUDIO, studio_picture, studio_scene
 
@@ -30,6 +31,9 @@ NATIVE_SIDES = (512, 1440)
 """Pixels: shorter sides of native pictures of the whole world; they are up to twice as long."""
 SCALED_SIDE = 512
 """Pixels a side of the pictures of the whole world that are scaled down and up again."""
+
+
+_GROUNDS = [BACKGROUND_RGB[name][0] for name in STUDIO.backgrounds]
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,21 @@ def generated(pixels: Pixels, seed: str) -> Pixels:
 
 
 def noises(side: int, seed: str) -> dict[str, Pixels]:
-    """Pictures of nothing, [side, side, 3]: the judge should abstain from them."""
+    """Pictures of nothing, [side, side, 3], from which the judge should abstain; scribbles lie on a true background."""
     rng = np.random.default_rng(Dice("judge noise", seed).whole(0, 2**32))
     white = rng.normal(0, 1, (side, side, 3)).astype(np.float32)
     level = rng.uniform(0, 255, (1, 1, 3)).astype(np.float32)
     blobs = cv2.GaussianBlur(white, (0, 0), side / 16)
     soft = cv2.GaussianBlur(white, (0, 0), side / 64)
+    ground, paint = (np.array(rng.choice(list(rgb))) for rgb in (_GROUNDS, COLOUR_RGB.values()))
+    blot = cv2.GaussianBlur(white[..., :1], (0, 0), side / rng.uniform(14, 30))
+    ink = np.clip(8 * (blot / blot.std() - rng.uniform(0.8, 1.6)), 0, 1)[..., None]
     return {
         "white noise": rng.integers(0, 256, (side, side, 3), np.uint8),
         "noise around a colour": np.clip(level + 40 * white, 0, 255).astype(np.uint8),
         "soft noise": np.clip(128 + 60 * soft / soft.std(), 0, 255).astype(np.uint8),
         "blobs": np.clip(128 + 60 * blobs / blobs.std(), 0, 255).astype(np.uint8),
+        "scribbles": (ground * (1 - ink) + paint * ink).astype(np.uint8),
     }
 
 
@@ -136,19 +144,20 @@ def measure(count: int) -> dict[str, object]:
 
 
 def _of_noise(count: int) -> dict[str, dict[str, float]]:
-    """By kind: the share of pictures with any word at all, and the share read as a whole scene."""
-    report: dict[str, dict[str, float]] = {}
+    """By kind of picture, the shares in which the judge names a background, anything of an object, a whole scene."""
+    said: dict[str, list[tuple[bool, bool, bool]]] = {}
     for name, world, look, side in (("studio", STUDIO, LOOK, 64), ("whole", WHOLE, DEFAULT_LOOK, 512)):
-        said: dict[str, list[tuple[bool, bool]]] = {}
         for index in range(count):
             for kind, pixels in noises(side, f"held out {index}").items():
                 reading = read_scene(pixels, world, look)
-                spoke = reading.background.word is not None or bool(reading.found)
-                said.setdefault(kind, []).append((spoke, reading.scene() is not None))
-        for kind, answers in said.items():
-            some, whole = np.mean(np.array(answers), axis=0)
-            report[f"{name}: {kind}"] = {"pictures": count, "any word": float(some), "a scene": float(whole)}
-    return report
+                words = [word for cell in reading.found for word in cell.words if word is not None]
+                answer = (reading.background.word is not None, bool(words), reading.scene() is not None)
+                said.setdefault(f"{name}: {kind}", []).append(answer)
+    columns = ("background", "object", "scene")
+    return {
+        kind: {"pictures": count, **dict(zip(columns, np.mean(answers, axis=0).round(4).tolist(), strict=True))}
+        for kind, answers in said.items()
+    }
 
 
 def text(report: dict[str, object], confusion_of: tuple[str, ...] = ()) -> str:
@@ -159,17 +168,17 @@ def text(report: dict[str, object], confusion_of: tuple[str, ...] = ()) -> str:
     for name, arm in found.items():
         shares = " | ".join(f"{arm['accuracy'][column]:.3f}" for column in columns)
         lines.append(f"| {name} | {arm['pictures']} | {shares} | {arm['ms']} |")
-    lines += ["", "| noise | n | any word | a scene |", "|---|---|---|---|"]
+    lines += ["", "| pictures of nothing | n | background named | anything of an object | a scene |", "|---" * 5 + "|"]
     noise: dict[str, dict[str, float]] = report["noise"]  # type: ignore[assignment]
-    for name, shares_of in noise.items():
-        lines.append(f"| {name} | {shares_of['pictures']} | {shares_of['any word']:.2f} | {shares_of['a scene']:.2f} |")
+    for name, row in noise.items():
+        lines.append(f"| {name} | {row['pictures']} | {row['background']} | {row['object']} | {row['scene']} |")
     for name in confusion_of:
         for attribute, table in found[name]["confusion"].items():
             words: list[str] = table["words"]  # type: ignore[index]
             lines += ["", f"{name}, {attribute} (rows: truth)", "", f"| | {' | '.join(words)} |"]
             lines.append("|---" * (len(words) + 1) + "|")
-            for word, row in zip(words, table["counts"], strict=False):  # type: ignore[index]
-                lines.append(f"| {word} | {' | '.join(str(n) for n in row)} |")
+            for word, counts in zip(words, table["counts"], strict=False):  # type: ignore[index]
+                lines.append(f"| {word} | {' | '.join(str(n) for n in counts)} |")
     return "\n".join(lines)
 
 
@@ -184,7 +193,7 @@ def main() -> None:
     named = [arm.name for arm in arms()] if settings.confusion is None else settings.confusion
     print(text(report, tuple(named)))
     if settings.out:
-        settings.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        settings.out.write_text(json.dumps(report, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _same(pixels: Pixels, seed: str) -> Pixels:

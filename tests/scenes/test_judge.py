@@ -80,8 +80,18 @@ def test_it_abstains_on_noise(kind: str) -> None:
         small, large = (judge_report.noises(side, f"test {index}")[kind] for side in (64, 512))
         for reading in (read_scene(small, STUDIO, LOOK), read_scene(large)):
             assert reading.scene() is None
-            words = [f.word for c in reading.found for f in (c.shape, c.size, c.colour, c.texture)]
-            assert [word for word in words if word is not None] == []
+            assert [word for cell in reading.found for word in cell.words if word is not None] == []
+
+
+def test_scribbles_have_no_shape() -> None:
+    cells = []
+    for index in range(12):
+        reading = read_scene(judge_report.noises(64, f"test {index}")["scribbles"], STUDIO, LOOK)
+        assert reading.background.word is not None
+        assert reading.scene() is None
+        cells += reading.found
+    assert len(cells) > 30
+    assert sum(cell.shape.word is not None for cell in cells) <= 1  # a blot may be round
 
 
 @pytest.mark.parametrize("level", [0, 255])

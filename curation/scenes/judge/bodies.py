@@ -18,7 +18,7 @@ REACH = 0.1875
 """Half the side of what is looked at of a cell, in shorter sides."""
 SCALES = (0.95, 1.0, 1.05)
 TILTS = (-0.16, -0.08, 0.0, 0.08, 0.16)
-MISFIT = 0.30
+MISFIT = 0.26
 """Squared difference from the best silhouette, over the larger area of the two: more is no shape of this world."""
 BLOB = 0.50
 """The same for what still has a size and a colour, though its shape may be none."""

@@ -35,6 +35,11 @@ class Cell:
     colour: Finding = ABSTAINS
     texture: Finding = ABSTAINS
 
+    @property
+    def words(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Shape, size, colour and texture as read."""
+        return self.shape.word, self.size.word, self.colour.word, self.texture.word
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -58,10 +63,9 @@ class Reading:
             return None
         objects = []
         for cell in self.found:
-            words = (cell.shape.word, cell.colour.word, cell.texture.word, cell.size.word)
-            if None in words:
+            shape, size, colour, texture = cell.words
+            if shape is None or size is None or colour is None or texture is None:
                 return None
-            shape, colour, texture, size = (str(word) for word in words)
             objects.append(SceneObject(shape=shape, colour=colour, texture=texture, size=size, position=cell.position))
         return make_scene(objects, self.background.word, self.pattern.word)
 
