@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from curation.bank import ImageBank
-from curation.errors import CorruptionError, RunError, StorageError
+from curation.errors import ConfigError, CorruptionError, RunError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
 from curation.storage import TEMP_MARK, Folder
+from curation.stream.corpus import open_corpus
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
     its shards and its index are checked. Raises RunError if `output` holds no stages.
     """
     if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
-        corpus = output.read_json(MANIFEST).get("extra", {}).get("corpus", {})
-        return list(_check_shards(output, corpus, deep)) if corpus else [Finding(output.url, "no corpus", wrong=True)]
+        return list(_check_corpus(output, deep))
     folders = [output.child(name) for name in output.folders()]
     manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
     if not manifests:
@@ -130,6 +130,18 @@ def _check_images(folder: Folder, manifest: Manifest) -> Iterator[Finding]:
                 bank.read(row["tar"], row["offset"], row["length"], row["sha256"])
             except (CorruptionError, StorageError) as error:
                 yield Finding(folder.path(row["tar"]), f"image {row['uid']}: {error}", wrong=True)
+
+
+def _check_corpus(folder: Folder, deep: bool) -> Iterator[Finding]:
+    """A corpus that may be anybody's: the index must name samples of its shards, and nothing else is opened."""
+    try:
+        open_corpus(folder.url)
+    except ConfigError as error:
+        yield Finding(folder.path(MANIFEST), error.problem, wrong=True)
+        return
+    except (CorruptionError, StorageError) as error:
+        yield Finding(folder.url, str(error), wrong=True)
+    yield from _check_shards(folder, folder.read_json(MANIFEST)["extra"]["corpus"], deep)
 
 
 def _check_shards(folder: Folder, corpus: dict[str, Any], deep: bool) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ class CorpusSettings(Settings):
 
     path: str
     """Folder of a packed corpus (shards, index, manifest) or its fsspec URL; foreign tars need `curate index` first."""
-    weight: float | None = Field(None, gt=0)
+    weight: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Share of the samples, beside the other corpora's; with one corpus it says nothing."""
 
 
@@ -26,13 +26,13 @@ class ReadRun(Settings):
     cache_bytes: Bytes = 100_000_000_000
     """Room in it; the shards that were used longest ago go first, and only such as the stream itself has put there."""
     stall_s: float = Field(30, gt=0)
-    """Reads from afar that bring nothing for this long are given up, and tried again."""
+    """Reads from afar (one sample, or 8 MiB for the cache) that take longer are given up, and tried again."""
     retries: int = Field(3, ge=0)
     """Further tries of a read from afar."""
 
 
 class StreamSettings(Settings):
-    """Which samples, in what order, with which caption; a checkpoint must match in everything but `run`."""
+    """Which samples, in what order, with which caption; a checkpoint must match in all but `run` and `damage`."""
 
     corpora: tuple[CorpusSettings, ...] = Field(min_length=1)
     """One corpus, or several mixed by weight; all of them or none have one."""
@@ -49,9 +49,10 @@ class StreamSettings(Settings):
     captions: dict[str, float] = Field({"primary": 1.0})
     """Kinds of caption and how often each is taken: {dense: 0.8, short: 0.1, empty: 0.1}; `primary` is `UID.txt`."""
     damage: Literal["raise", "skip", "replace"] = "raise"
-    """A sample that is not what the index says: stop; go on without it; or take another of its bucket in its place."""
+    """A sample that is not what the index says: stop; go on without it, in a smaller batch of one rank (all still have
+    as many batches); or take another of its bucket in its place, which keeps batches equal."""
     damage_budget: int = Field(100, ge=0)
-    """Damaged samples of an epoch, on one rank, over which the stream stops all the same."""
+    """Damaged samples of an epoch, since it was begun or gone on with, on one rank, over which the stream stops."""
     run: ReadRun = ReadRun()
     """Speed only."""
 
@@ -60,6 +61,7 @@ class StreamSettings(Settings):
         weighted = [corpus.weight is not None for corpus in self.corpora]
         if any(weighted) and not all(weighted):
             raise ValueError("each of the `corpora` has a weight, or none has")
-        if not self.captions or min(self.captions.values()) < 0 or not sum(self.captions.values()):
+        weights = self.captions.values()
+        if not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
             raise ValueError("`captions` needs weights of at least 0, and one over 0")
         return self

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from curation.errors import ConfigError, CorruptionError
 from curation.fragments import MANIFEST
 from curation.pack.buckets import parse_size
-from curation.storage import Folder, storage_errors
+from curation.pack.index import INDEX
+from curation.storage import Folder
+from curation.stream.index import opened, read_places
+
+MOST_BUCKETS = 32_767
+"""Sizes of pictures in a stream."""
+MAX_PIXELS = 100_000_000
+"""Of a picture, stored or at its training size."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Corpus:
     """Bytes of its tar records."""
     crc32c: NDArray[np.uint32]
     """Of those bytes."""
+    index: str = INDEX
+    """Path of the index below the corpus's folder."""
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -62,12 +71,21 @@ class Corpus:
     @property
     def shard_samples(self) -> NDArray[np.int64]:
         """Samples of each shard, [S]."""
-        return np.bincount(self.shard, minlength=len(self.shards))
+        return np.array([shard.samples for shard in self.shards], np.int64)
 
     def keys(self, rows: NDArray[Any]) -> list[str]:
-        """Keys of some samples by row; reads the index's column for it."""
-        found = self.folder.read_table("index.parquet", ["uid"])["uid"]
-        return found.take(pa.array(rows)).to_pylist()  # type: ignore[no-any-return]
+        """Keys of some samples by row; reads the index's row groups that hold them."""
+        with opened(self.folder, self.index) as file:
+            starts = np.cumsum([0, *(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))])
+            groups = np.searchsorted(starts, rows, side="right") - 1
+            keys = [""] * len(rows)
+            for group in np.unique(groups).tolist():
+                mine = np.flatnonzero(groups == group)
+                column = file.read_row_group(group, ["uid"])["uid"]
+                found = column.take(pa.array(rows[mine] - starts[group])).to_pylist()
+                for place, key in zip(mine, found, strict=True):
+                    keys[place] = str(key)
+        return keys
 
 
 def open_corpus(url: str, setting: str = "corpus") -> Corpus:
@@ -85,52 +103,58 @@ def open_corpus(url: str, setting: str = "corpus") -> Corpus:
     data = folder.read_bytes(MANIFEST)
     try:
         facts = json.loads(data)["extra"]["corpus"]
-        shards = tuple(ShardFile(s["name"], s["samples"], s["bytes"], s["sha256"]) for s in facts["shards"])
-        kinds, index, size = tuple(facts["captions"]), facts["index"]["name"], facts["index"]["bytes"]
-    except (ValueError, KeyError, TypeError) as error:
+        shards = tuple(_shard(found) for found in facts["shards"])
+        kinds = tuple(str(kind) for kind in facts["captions"])
+        index, size = _inside(facts["index"]["name"]), int(facts["index"]["bytes"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ConfigError(setting, f"{folder.path(MANIFEST)} is not the manifest of a packed corpus: {error}") from None
     # Its SHA-256 is for `curate fsck --deep`: a second for ten million samples, in every process that opens it.
     if (found := folder.size(index)) != size:
         raise CorruptionError(f"{folder.path(index)} has {found} bytes, not {size} as {MANIFEST} says")
-    table = _read_index(folder, index)
-    if table.num_rows != sum(shard.samples for shard in shards):
-        raise CorruptionError(f"{folder.path(index)} has {table.num_rows} samples, not as many as {MANIFEST} says")
-    stems = {shard.name.removeprefix("shards/").removesuffix(".tar"): i for i, shard in enumerate(shards)}
-    stems |= {shard.name.removesuffix(".tar"): i for i, shard in enumerate(shards)}
-    shard = _codes(table["shard"], stems)
-    names = sorted(set(table["bucket"].unique().to_pylist()))
-    bucket = _codes(table["bucket"], {name: i for i, name in enumerate(names)})
+    numbers = {shard.name.removeprefix("shards/").removesuffix(".tar"): i for i, shard in enumerate(shards)}
+    numbers |= {shard.name.removesuffix(".tar"): i for i, shard in enumerate(shards)}
+    sizes = np.array([shard.bytes for shard in shards], np.int64)
+    places = read_places(folder, index, numbers, sizes, MOST_BUCKETS)
+    if len(places.shard) != sum(shard.samples for shard in shards):
+        raise CorruptionError(f"{folder.path(index)} has {len(places.shard)} samples, not as many as {MANIFEST} says")
+    try:
+        buckets = tuple(_size(name) for name in places.buckets)
+    except (ValueError, AttributeError) as error:
+        raise CorruptionError(f"{folder.path(index)} is no index of these shards: {error}") from None
     return Corpus(
         folder=folder,
         sha256=hashlib.sha256(data).hexdigest(),
         shards=shards,
-        buckets=tuple(parse_size(name) for name in names),
+        buckets=buckets,
         kinds=kinds,
-        shard=shard.astype(np.int32),
-        bucket=bucket.astype(np.int16),
-        offset=table["offset"].to_numpy(),
-        length=table["length"].to_numpy().astype(np.int32),
-        crc32c=table["crc32c"].to_numpy(),
+        shard=places.shard,
+        bucket=places.bucket,
+        offset=places.offset,
+        length=places.length,
+        crc32c=places.crc32c,
+        index=index,
     )
 
 
-def _read_index(folder: Folder, name: str) -> pa.Table:
-    """The index's columns for planning."""
-    columns = ["shard", "bucket", "offset", "length", "crc32c"]
-    with storage_errors(folder.path(name)):
-        try:
-            if folder.local is not None:
-                return pq.read_table(folder.path(name), columns=columns, read_dictionary=["shard", "bucket"])
-            with folder.fs.open(folder.path(name), "rb") as file:
-                return pq.read_table(file, columns=columns, read_dictionary=["shard", "bucket"])
-        except pa.ArrowInvalid as error:
-            raise CorruptionError(f"{folder.path(name)} is not readable as Parquet: {error}") from None
+def _shard(facts: Any) -> ShardFile:
+    """A shard as the manifest has it, which may be anybody's: its hash becomes a file name in the cache."""
+    if not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]):
+        raise ValueError(f"{facts['sha256']!r} is no SHA-256")
+    if min(int(facts["samples"]), int(facts["bytes"])) < 0:
+        raise ValueError("a negative number")
+    return ShardFile(_inside(facts["name"]), int(facts["samples"]), int(facts["bytes"]), facts["sha256"])
 
 
-def _codes(column: pa.ChunkedArray, numbers: dict[str, int]) -> NDArray[np.int64]:
-    """The numbers of a dictionary-encoded column's words."""
-    parts = []
-    for chunk in column.chunks:
-        table = np.array([numbers[word] for word in chunk.dictionary.to_pylist()], np.int64)
-        parts.append(table[chunk.indices.to_numpy()])
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+def _inside(name: str) -> str:
+    """`name`, if it is a path below a folder."""
+    if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or set(name) & {"\0", "\\"}:
+        raise ValueError(f"{name!r} is no path below the corpus's folder")
+    return name
+
+
+def _size(bucket: Any) -> tuple[int, int]:
+    """(width, height), if a picture can have it."""
+    width, height = parse_size(bucket)
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise ValueError(f"{bucket!r} is no size of pictures")
+    return width, height

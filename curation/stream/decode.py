@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from curation.errors import CorruptionError
+from curation.stream.corpus import MAX_PIXELS
 from curation.stream.sample import Sample
 
-MAX_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
@@ -59,13 +59,14 @@ class Decoder:
         width, height = self.size(shape)
         try:
             pixels, stored = _decoded(sample.image, (width, height))
+            scale = max(width / stored[0], height / stored[1])
+            covered = (max(width, round(stored[0] * scale)), max(height, round(stored[1] * scale)))
+            _limit(*covered)  # a line of 60,000 x 1 pixels would be enlarged to gigabytes
+            if (pixels.shape[1], pixels.shape[0]) != covered:
+                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+                pixels = np.asarray(cv2.resize(pixels, covered, interpolation=method), np.uint8)
         except _ERRORS as error:
             raise CorruptionError(f"the image of sample {sample.key} cannot be decoded: {error}") from error
-        scale = max(width / stored[0], height / stored[1])
-        covered = (max(width, round(stored[0] * scale)), max(height, round(stored[1] * scale)))
-        if (pixels.shape[1], pixels.shape[0]) != covered:
-            method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-            pixels = np.asarray(cv2.resize(pixels, covered, interpolation=method), np.uint8)
         top, left = (covered[1] - height) // 2, (covered[0] - width) // 2
         facts = sample.facts
         return Picture(
@@ -90,6 +91,7 @@ _ERRORS = (
     RuntimeError,
     KeyError,
     Image.DecompressionBombError,
+    cv2.error,
 )
 """What damaged files make decoders raise."""
 

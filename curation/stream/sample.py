@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,9 @@ EMPTY = "empty"
 """The kind of caption that says nothing: for guidance without a classifier (Ho & Salimans 2021)."""
 PRIMARY = "primary"
 """The kind that stands in `UID.txt`."""
+
+_PLAIN = re.compile(rb"(?s)(?=.{124}([0-7]{11})[\0 ].{20}0.{188}\0)([^\0./]{1,60})\.([^\0./]{1,38})\0")
+"""A tar header that says no more than size, type "0" (a file) and a name without folders that has one dot."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Sample:
         for extension in IMAGE_EXTENSIONS:
             if extension in self.members:
                 return self.members[extension]
+        for extension, data in self.members.items():  # like `thumb.jpg`: as the index that took it for an image
+            if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
+                return data
         raise CorruptionError(f"sample {self.key} holds no image")
 
     @cached_property
@@ -58,9 +65,11 @@ class Sample:
         try:
             if kind == PRIMARY:
                 return str(self.members["txt"], "utf-8")
-            return next(str(c["text"]) for c in self.facts["captions"] if c["kind"] == kind)
-        except (KeyError, StopIteration, TypeError, UnicodeDecodeError):
+            text = next(c["text"] for c in self.facts["captions"] if c["kind"] == kind)
+            text.encode()  # JSON can spell halves of characters, which no tokenizer takes
+        except (KeyError, StopIteration, TypeError, AttributeError, UnicodeError):
             raise CorruptionError(f"sample {self.key} has no caption of kind {kind!r}") from None
+        return str(text)
 
 
 def take_apart(records: memoryview, number: int) -> Sample:
@@ -69,19 +78,17 @@ def take_apart(records: memoryview, number: int) -> Sample:
     key: str | None = None
     position, size = 0, len(records)
     while position < size:
-        # what our own packer writes: a plain header and the data; all else takes the careful way
-        header = bytes(records[position : position + 157])
-        name, length, kind = header[:100].rstrip(b"\0"), header[124:135], header[156:]
-        stem, dot, extension = name.partition(b".")
-        if kind != b"0" or not dot or b"/" in name or b"." in extension or not length.isdigit():
+        # what our own packer writes; all else takes the careful way
+        header = _PLAIN.match(records, position, position + BLOCK)
+        if header is None:
             return _carefully(records, number)
-        found = stem.decode("utf-8", "backslashreplace")
+        found, extension = header[2].decode("utf-8", "backslashreplace"), header[3].decode("utf-8", "replace").lower()
         start = position + BLOCK
-        end = start + int(length, 8)
-        if end > size or (key is not None and found != key):
+        end = start + int(header[1], 8)
+        if end > size or (key is not None and found != key) or extension in members:
             return _carefully(records, number)
         key = found
-        members[extension.decode("ascii", "replace").lower()] = records[start:end]
+        members[extension] = records[start:end]
         position = start + -(-(end - start) // BLOCK) * BLOCK
     if key is None:
         raise CorruptionError("a sample of no bytes")
@@ -90,10 +97,13 @@ def take_apart(records: memoryview, number: int) -> Sample:
 
 def _carefully(records: memoryview, number: int) -> Sample:
     """The same through the tar scanner: long names, folders, dotted extensions."""
-    items: list[Member | Damage] = [
-        item for item in scan(io.BytesIO(records), len(records)) if isinstance(item, Member)
-    ]
-    found = list(samples(iter(items)))
+    items = list(scan(io.BytesIO(records), len(records)))
+    members_at = [i for i, item in enumerate(items) if isinstance(item, Member)]
+    # Damage may stand before a sample that follows it; and the end without the mark of an end is none.
+    inside = [item for item in items[min(members_at, default=0) :] if isinstance(item, Damage)]
+    if any(damage.offset < len(records) for damage in inside):
+        raise CorruptionError(f"{len(records)} bytes of tar are no whole sample: {inside[0].problem}")
+    found = list(samples(items[i] for i in members_at))
     if len(found) != 1 or isinstance(found[0], Damage):
         raise CorruptionError(f"{len(records)} bytes of tar hold {len(found)} samples, not one")
     members = {e: records[m.offset : m.offset + m.size] for e, m in found[0].members.items()}

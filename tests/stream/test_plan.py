@@ -108,3 +108,51 @@ def test_corpora_side_by_side(stream: Make, corpus: Path, other_corpus: Path) ->
 def test_weights_go_together() -> None:
     with pytest.raises(ValueError, match="has a weight, or none has"):
         StreamSettings.model_validate({"batch": 1, "corpora": [{"path": "a", "weight": 1}, {"path": "b"}]})
+
+
+def test_a_sample_that_comes_again_is_not_beside_itself() -> None:
+    samples = planned([made_up(6000, 6, "a"), made_up(60_000, 6, "b")], [1.0, 1.0])
+    plan = samples.plan(0)
+    own = [len(set(batch.tolist())) for batch in plan.samples]
+    # each of a's 6,000 comes five or six times; by chance a few pairs of 32 meet in a batch (32² / 2 / 6000 = 0.09)
+    assert np.mean(own) > 64 - 0.3
+
+
+def test_a_tiny_corpus_beside_a_large_one() -> None:
+    samples = planned([made_up(1, 1, "a"), made_up(200_000, 20, "b")], [0.9, 0.1])
+    plan = samples.plan(3)
+    assert (plan.samples == 0).mean() == pytest.approx(0.9, abs=0.001)
+
+
+def test_turns_go_on_over_the_borders_of_epochs() -> None:
+    samples = planned([made_up(700, 7, "a"), made_up(300, 3, "b")], [1.0, 2.0], batch=1)
+    turns = [row for epoch in range(9) for row in sorted(samples.plan(epoch).samples.ravel().tolist())]
+    counts = Counter(turns)
+    assert len(turns) == 9000
+    assert {counts[row] for row in range(700)} <= {3000 // 700, 3000 // 700 + 1}
+    assert {counts[row] for row in range(700, 1000)} == {20}
+
+
+def test_padding_takes_others_before_it_takes_the_same() -> None:
+    samples = planned([made_up(70, 7, "a")], tails="pad")
+    for epoch in range(5):
+        assert all(len(set(batch.tolist())) == 64 for batch in samples.plan(epoch).samples)
+    alone = planned([made_up(5, 1, "a")], tails="pad").plan(0)
+    assert set(Counter(alone.samples.ravel().tolist()).values()) == {12, 13}
+
+
+def test_thin_buckets_are_found_whatever_their_number() -> None:
+    samples = planned([made_up(3000, 10, "a", (0.9, 0.01, 0.08, 0.01))])
+    thin = samples.thin()
+    assert set(thin) == {(128, 64), (256, 64)}
+    for size, rows in thin.items():
+        assert rows.tolist() == np.flatnonzero(samples.bucket == samples.shapes.index(size)).tolist()
+    assert planned([made_up(3000, 10, "a")]).thin() == {}
+
+
+@pytest.mark.parametrize("captions", [{"primary": float("nan")}, {"primary": float("inf")}, {"primary": -1}, {}])
+def test_weights_are_numbers(captions: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="captions"):
+        StreamSettings.model_validate({"batch": 1, "corpora": [{"path": "a"}], "captions": captions})
+    with pytest.raises(ValueError, match="weight"):
+        StreamSettings.model_validate({"batch": 1, "corpora": [{"path": "a", "weight": float("inf")}]})
