@@ -33,6 +33,7 @@ class Folder:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url).rstrip("/") or "/"
+        self._opened: tuple[int, Any, str] | None = None
 
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.url,)
@@ -47,13 +48,16 @@ class Folder:
             return Path(self.url)
         return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
 
-    @cached_property
+    @property
     def _fs_and_root(self) -> tuple[Any, str]:
-        try:
-            fs, root = fsspec.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise StorageError(f"cannot open {self.url}: {error}") from None
-        return fs, root.rstrip("/")
+        process = os.getpid()  # clients have threads, which do not live on in a forked process
+        if self._opened is None or self._opened[0] != process:
+            try:
+                fs, root = fsspec.url_to_fs(self.url)
+            except (ImportError, ValueError) as error:
+                raise StorageError(f"cannot open {self.url}: {error}") from None
+            self._opened = (process, fs, root.rstrip("/"))
+        return self._opened[1:]
 
     @property
     def fs(self) -> Any:
@@ -216,4 +220,8 @@ def storage_errors(what: str) -> Iterator[None]:
             raise StorageError(f"no space left on the device while writing {what}") from error
         raise StorageError(f"{what}: {error.strerror or error}") from error
     except aiohttp.ClientError as error:  # fsspec's HTTP file system lets them through
+        raise StorageError(f"{what}: {error}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "botocore":  # s3fs lets those without an answer through
+            raise
         raise StorageError(f"{what}: {error}") from error

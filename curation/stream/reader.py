@@ -20,11 +20,12 @@ from crc32c import crc32c
 
 from curation.config.stream import ReadRun
 from curation.errors import CorruptionError, StorageError
+from curation.storage import storage_errors
 from curation.stream.cache import ShardCache
 from curation.stream.corpus import Corpus
 
 MOST_OPEN = 512
-"""Files that a reader holds open."""
+"""Files that a process holds open, for all corpora together: a usual limit is 1,024."""
 AT_ONCE = 16
 """Ranges from afar that one process reads at once."""
 
@@ -32,10 +33,12 @@ AT_ONCE = 16
 class Reader:
     """Reads samples of one corpus by row. Made anew in each process: it holds files and threads."""
 
-    def __init__(self, corpus: Corpus, run: ReadRun) -> None:
+    def __init__(self, corpus: Corpus, run: ReadRun, most_open: int = MOST_OPEN) -> None:
         self._corpus = corpus
         self._run = run
+        self._most_open = most_open
         self._open: OrderedDict[int, int] = OrderedDict()
+        self._refused: dict[int, CorruptionError] = {}  # downloads that were not the shard: once is enough
         self._cache: ShardCache | None = None
         self._pool: ThreadPoolExecutor | None = None
         if corpus.folder.local is None and run.cache is not None:
@@ -80,7 +83,9 @@ class Reader:
     def _fill(self, shard: int, offset: int, into: memoryview) -> int:
         """Read into a buffer; returns how many bytes there were."""
         if self._pool is None:
-            return os.preadv(self._file(shard), [into], offset)
+            file = self._file(shard)
+            with storage_errors(self._corpus.folder.path(self._corpus.shards[shard].name)):
+                return os.preadv(file, [into], offset)
         data = self._from_afar(shard, offset, len(into))
         into[: len(data)] = data
         return len(data)
@@ -90,15 +95,24 @@ class Reader:
             self._open.move_to_end(number)
             return self._open[number]
         shard = self._corpus.shards[number]
-        path = self._corpus.folder.path(shard.name)
         if self._cache is not None:
-            path = str(self._cache.path(shard, lambda offset, length: self._from_afar(number, offset, length)))
-        try:
-            file = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise StorageError(f"shard {path}: {error.strerror}") from error
+            for held in [held for held, file in self._open.items() if not os.fstat(file).st_nlink]:
+                os.close(self._open.pop(held))  # the cache has deleted it: what is open still takes room on the disk
+            if number in self._refused:
+                raise self._refused[number]
+            try:
+                file = self._cache.open(shard, lambda offset, length: self._from_afar(number, offset, length))
+            except CorruptionError as error:
+                self._refused[number] = error
+                raise
+        else:
+            path = self._corpus.folder.path(shard.name)
+            try:
+                file = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise StorageError(f"shard {path}: {error.strerror}") from error
         self._open[number] = file
-        if len(self._open) > MOST_OPEN:
+        if len(self._open) > self._most_open:
             os.close(self._open.popitem(last=False)[1])
         return file
 

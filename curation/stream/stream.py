@@ -9,8 +9,12 @@ for batch in stream:                  # to the end of the epoch; iterate again f
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,7 @@ from curation.errors import ConfigError, CorruptionError
 from curation.stream.corpus import open_corpus
 from curation.stream.order import key_of, random_bits, random_units
 from curation.stream.plan import Plan, Samples
-from curation.stream.reader import Reader
+from curation.stream.reader import MOST_OPEN, Reader
 from curation.stream.sample import Sample, take_apart
 
 log = logging.getLogger(__name__)
@@ -71,10 +75,15 @@ class CorpusStream:
         """The next global batch."""
         self._plan: tuple[int, Plan] | None = None
         self._readers: list[Reader] | None = None
+        self._lock = threading.Lock()
+        self._reading = 0
+        """Process that `_readers` are of."""
         self._damaged = 0
-        for (width, height), thin in self.samples.thin().items():
-            keys = ", ".join(self.samples.keys(thin[:5])) + (", …" if len(thin) > 5 else "")
-            log.warning("bucket %dx%d has %d samples, less than a batch: %s", width, height, len(thin), keys)
+        thin = self.samples.thin()
+        named = iter(self.samples.keys(np.concatenate([rows[:5] for rows in thin.values()])) if thin else [])
+        for (width, height), rows in thin.items():
+            keys = ", ".join(islice(named, min(5, len(rows)))) + (", …" if len(rows) > 5 else "")
+            log.warning("bucket %dx%d has %d samples, less than a batch: %s", width, height, len(rows), keys)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Opened again in the other process: an index of ten million samples is read faster than it is sent.
@@ -84,7 +93,7 @@ class CorpusStream:
         """The plan of the current epoch."""
         if self._plan is None or self._plan[0] != self.epoch:
             plan = self.samples.plan(self.epoch)
-            if not len(plan.samples):
+            if not len(plan):
                 raise ConfigError(
                     "batch", f"no bucket fills a batch of {self.settings.batch}: set `tails` to pad or merge"
                 )
@@ -93,7 +102,7 @@ class CorpusStream:
 
     def __len__(self) -> int:
         """Batches of the current epoch, the same for every rank."""
-        return len(self.plan().samples)
+        return len(self.plan())
 
     def __iter__(self) -> Iterator[Batch]:
         """From where the state says to the end of the epoch; then the state is the next epoch's start."""
@@ -110,8 +119,16 @@ class CorpusStream:
         """
         plan, start = self.plan(), self.step
         self._damaged = 0
-        for step in range(start + worker, len(plan.samples), workers):
-            yield self._batch(plan, step, view)
+        steps = range(start + worker, len(plan), workers)
+        # One batch is read and checked while the one before is decoded and used: both wait outside of Python's lock.
+        with ThreadPoolExecutor(1, "curate-ahead") as thread:
+            waiting = thread.submit(self._read, self._numbers(plan, steps[0])) if steps else None
+            for i, step in enumerate(steps):
+                assert waiting is not None
+                found = waiting.result()
+                if i + 1 < len(steps):
+                    waiting = thread.submit(self._read, self._numbers(plan, steps[i + 1]))
+                yield self._batch(plan, step, found, view)
 
     def close(self) -> None:
         """Close files and threads; they are opened again when needed."""
@@ -122,7 +139,7 @@ class CorpusStream:
     # -- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands and what it leans on; plain JSON, under 4 KB for hundreds of corpora."""
+        """Where the stream stands and what it leans on; plain JSON, under 4 KB for a hundred corpora."""
         return {"format": FORMAT, "stream": self._identity(), "epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -147,15 +164,19 @@ class CorpusStream:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _batch(self, plan: Plan, step: int, view: View | None) -> Batch:
+    def _numbers(self, plan: Plan, step: int) -> list[int]:
+        """This rank's samples of a global batch."""
         share = self.settings.batch // self.world
-        numbers = plan.samples[step, self.rank * share : (self.rank + 1) * share]
+        numbers: list[int] = plan.batch(step)[self.rank * share : (self.rank + 1) * share].tolist()
+        return numbers
+
+    def _batch(self, plan: Plan, step: int, found: list[Sample | CorruptionError], view: View | None) -> Batch:
         shape = self.samples.shapes[plan.shape[step]]
         items: list[_Item] = []
         damaged: list[str] = []
-        for number, found in zip(numbers.tolist(), self._read(numbers.tolist()), strict=True):
+        for number, sample in zip(self._numbers(plan, step), found, strict=True):
             try:
-                items.append(self._item(found, shape, view))
+                items.append(self._item(sample, shape, view))
             except CorruptionError as error:
                 damaged.append(str(error))
                 if (other := self._instead(number, error, shape, view)) is not None:
@@ -178,18 +199,21 @@ class CorpusStream:
 
     def _read(self, numbers: list[int]) -> list[Sample | CorruptionError]:
         """The samples with these numbers, or what is wrong with them."""
-        if self._readers is None:
-            self._readers = [Reader(corpus, self.settings.run) for corpus in self.samples.corpora]
-        found: list[Sample | CorruptionError | None] = [None] * len(numbers)
-        located = [self.samples.locate(number) for number in numbers]
-        for corpus in {corpus for corpus, _ in located}:
-            mine = [i for i, (c, _) in enumerate(located) if c == corpus]
-            for i, records in zip(mine, self._readers[corpus].read([located[i][1] for i in mine]), strict=True):
-                try:
-                    found[i] = records if isinstance(records, CorruptionError) else take_apart(records, numbers[i])
-                except CorruptionError as error:
-                    found[i] = error
-        return [sample for sample in found if sample is not None]
+        found: dict[int, Sample | CorruptionError] = {}
+        with self._lock:
+            if self._readers is None or self._reading != os.getpid():  # threads do not live on in a forked process
+                corpora, self._reading = self.samples.corpora, os.getpid()
+                most_open = max(1, MOST_OPEN // len(corpora))
+                self._readers = [Reader(corpus, self.settings.run, most_open) for corpus in corpora]
+            located = [self.samples.locate(number) for number in numbers]
+            for corpus in {corpus for corpus, _ in located}:
+                mine = [i for i, (c, _) in enumerate(located) if c == corpus]
+                for i, records in zip(mine, self._readers[corpus].read([located[i][1] for i in mine]), strict=True):
+                    try:
+                        found[i] = records if isinstance(records, CorruptionError) else take_apart(records, numbers[i])
+                    except CorruptionError as error:
+                        found[i] = error
+        return [found[i] for i in range(len(numbers))]
 
     def _instead(self, number: int, error: CorruptionError, shape: tuple[int, int], view: View | None) -> _Item | None:
         """What the policy puts in the place of a damaged sample."""
