@@ -11,14 +11,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from curation.errors import CorruptionError
 from curation.stream.decode import Decoder
+from curation.stream.order import key_of
 from curation.stream.stream import Batch, CorpusStream
 
 TorchBatch = dict[str, Any]
@@ -26,68 +27,101 @@ TorchBatch = dict[str, Any]
 `target_sizes` int64 [B, 2] (height, width; top, left); `epoch`, `step` numbers; `damaged` messages."""
 
 
+PLACES = 256
+"""Worker processes that leave word of what they have begun; more of them share places."""
+
+
 class StreamDataset(IterableDataset[TorchBatch]):
     """Batches from the stream's state to the end of its epoch; each worker process takes every n-th.
 
-    Workers that live on (`persistent_workers`) go on to the next epoch by themselves, and hear of `set_state`.
+    Each further iteration is the next epoch from its start, also after a `break`, however workers start and whether
+    they live on or not; the first one after `set_state` or `load_state_dict` begins there.
     """
 
     def __init__(self, stream: CorpusStream, resolution: int | None = None) -> None:
         super().__init__()
         self.stream = stream
         self._decoder = Decoder(resolution)
-        # Orders to workers that live on: a number, epoch, step. In shared memory, for all else they hold copies of.
-        self._order = torch.tensor([0, stream.epoch, stream.step]).share_memory_()  # type: ignore[no-untyped-call]
-        self._heard = 0
+        # Shared memory, for workers hold copies of all else. The order: epoch, step, whether every iteration is there.
+        self._order = torch.tensor([stream.epoch, stream.step, 0]).share_memory_()  # type: ignore[no-untyped-call]
+        # What each worker has begun last: the iteration (31 bits), its epoch (31), whether it is there by order (1).
+        self._begun = torch.zeros(PLACES, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._iterations = 0
+        self._loaded = False
         self._given = 0
-        self._skip = 0
 
     def __len__(self) -> int:
         return len(self.stream) - self.stream.step
 
-    def set_state(self, epoch: int, step: int) -> None:
-        """Where the next iteration begins, in this process and in workers that live on."""
-        self._order.copy_(torch.tensor([int(self._order[0]) + 1, epoch, step]))
+    def set_state(self, epoch: int, step: int, *, always: bool = False) -> None:
+        """Where the next iteration begins, in this process and in workers that live on; `always`: all that follow."""
+        self._begun.zero_()
+        self._order.copy_(torch.tensor([epoch, step, int(always)]))
 
     def __iter__(self) -> Iterator[TorchBatch]:
+        # No generator itself: `StatefulDataLoader` asks for the state before it asks for the first batch.
         info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        order, epoch, step = self._order.tolist()
-        if order != self._heard:
-            self._heard, self.stream.epoch, self.stream.step = order, epoch, step
-        skip, self._skip = self._skip, 0
-        self._given = skip
-        for batch in self.stream.share(worker + skip * workers, workers, self._decoder):
+        worker, workers, seed = (info.id, info.num_workers, info.seed - info.id) if info else (0, 1, 0)
+        self._iterations += 1
+        iteration = key_of(seed, self._iterations) >> 33 | 1
+        first = False
+        if not self._loaded:
+            self.stream.epoch, self.stream.step, first = self._next(iteration)
+            self._given = 0
+        self._loaded = False
+        self._begun[worker % PLACES] = iteration << 32 | self.stream.epoch << 1 | first
+        return self._batches(worker + self._given * workers, workers)
+
+    def _next(self, iteration: int) -> tuple[int, int, bool]:
+        """Epoch and step where an iteration begins, and whether by order: the same for all its workers.
+
+        They need no lock: each writes its own place alone, in one go, and finds the same before and after the others.
+        """
+        epoch, step, always = self._order.tolist()
+        begun = [place for place in self._begun.tolist() if place]
+        mine = [place for place in begun if place >> 32 == iteration]
+        if always or not begun or (mine and mine[0] & 1):
+            return epoch, step, True
+        epochs = [place >> 1 & 0x7FFFFFFF for place in mine or begun]
+        return max(epochs) + (not mine), 0, False
+
+    def _batches(self, first: int, workers: int) -> Iterator[TorchBatch]:
+        for batch in self.stream.share(first, workers, self._decoder):
             self._given += 1
-            yield as_tensors(batch)
-        self.stream.epoch, self.stream.step = self.stream.epoch + 1, 0
-        self._given = 0
+            yield as_tensors(batch, self._decoder.size(batch.shape))
 
     def state_dict(self) -> dict[str, Any]:
-        """The stream's state, and how many batches this worker has given since: what `StatefulDataLoader` keeps."""
+        """Where this iteration began, and how many batches this worker has given since: for `StatefulDataLoader`."""
         return {"stream": self.stream.state_dict(), "given": self._given}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken, in a worker of the same number among as many. Raises ConfigError."""
         self.stream.load_state_dict(state["stream"])
-        self._skip = int(state["given"])
+        self._given = int(state["given"])
+        self._loaded = True
 
 
-def as_tensors(batch: Batch) -> TorchBatch:
-    """A batch whose views are `Picture`s, as tensors."""
+def as_tensors(batch: Batch, size: tuple[int, int]) -> TorchBatch:
+    """A batch whose views are `Picture`s of `size` (width, height), as tensors; without samples, of length 0."""
     pictures = batch.views
-    pixels = torch.from_numpy(np.stack([p.pixels for p in pictures])).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.empty((len(pictures), size[1], size[0], 3), dtype=torch.uint8)
+    for place, picture in zip(pixels, pictures, strict=True):
+        place.numpy()[:] = picture.pixels
     return {
-        "pixels": pixels,
+        "pixels": pixels.permute(0, 3, 1, 2).contiguous(),
         "captions": batch.captions,
         "keys": [sample.key for sample in batch.samples],
-        "original_sizes": torch.tensor([p.original_size for p in pictures]),
-        "crop_top_lefts": torch.tensor([p.crop_top_left for p in pictures]),
-        "target_sizes": torch.tensor([pixels.shape[2:]] * len(pictures)),
+        "original_sizes": _pairs(p.original_size for p in pictures),
+        "crop_top_lefts": _pairs(p.crop_top_left for p in pictures),
+        "target_sizes": _pairs((size[1], size[0]) for _ in pictures),
         "epoch": batch.epoch,
         "step": batch.step,
         "damaged": batch.damaged,
     }
+
+
+def _pairs(numbers: Iterable[tuple[int, int]]) -> torch.Tensor:
+    return torch.tensor(list(numbers), dtype=torch.int64).reshape(-1, 2)
 
 
 class CorpusLoader:
@@ -123,9 +157,12 @@ class CorpusLoader:
     def __iter__(self) -> Iterator[TorchBatch]:
         """From the state to the end of the epoch; then the state is the next one's start."""
         stream = self.stream
-        epoch = stream.epoch
-        self._dataset.set_state(epoch, stream.step)
+        epoch, damaged = stream.epoch, 0
+        self._dataset.set_state(epoch, stream.step, always=True)
         for batch in self._loader:
+            damaged += len(batch["damaged"])  # the workers count each for itself
+            if damaged > stream.settings.damage_budget:
+                raise CorruptionError(f"{damaged} damaged samples in an epoch; the last: {batch['damaged'][-1]}")
             stream.epoch, stream.step = epoch, batch["step"] + 1
             yield batch
         stream.epoch, stream.step = epoch + 1, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from curation.errors import CorruptionError
 from curation.stream.loader import CorpusLoader, StreamDataset
 from tests.stream.conftest import Make
+from tests.stream.foreign import foreign_corpus
+from tests.stream.range_server import RangeServer
 
 
 def batches(loader: Any, count: int | None = None) -> list[list[str]]:
@@ -90,3 +94,77 @@ def test_torchdatas_stateful_data_loader(stream: Make, workers: int) -> None:
 def test_accelerate_does_not_share_it_out_again(stream: Make) -> None:
     loader = CorpusLoader(stream(1, 2))
     assert Accelerator(cpu=True).prepare(loader) is loader
+
+
+def plain(kind: type[DataLoader[Any]], stream: Make, workers: int, live_on: bool) -> DataLoader[Any]:
+    return kind(StreamDataset(stream()), batch_size=None, num_workers=workers, persistent_workers=live_on)
+
+
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize(("workers", "live_on"), [(0, False), (2, False), (2, True)])
+def test_each_iteration_is_the_next_epoch(
+    stream: Make, kind: type[DataLoader[Any]], workers: int, live_on: bool
+) -> None:
+    alone = CorpusLoader(stream())
+    epochs = [batches(alone) for _ in range(4)]
+    loader = plain(kind, stream, workers, live_on)
+    assert batches(loader) == epochs[0]
+    assert batches(loader, 2) == epochs[1][:2]
+    assert batches(loader, len(epochs[2])) == epochs[2], "also after a break, and one after the last batch"
+    assert batches(loader) == epochs[3]
+
+
+def test_an_iteration_can_be_sent_elsewhere(stream: Make) -> None:
+    alone = CorpusLoader(stream())
+    epochs = [batches(alone) for _ in range(3)]
+    dataset = StreamDataset(stream())
+    loader = DataLoader(dataset, batch_size=None, num_workers=2)
+    assert batches(loader, 1) == epochs[0][:1]
+    dataset.set_state(1, 3)
+    assert batches(loader) == epochs[1][3:]
+    assert batches(loader) == epochs[2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [0, 1, 4, -1])
+def test_torchdatas_loader_goes_on_in_a_later_epoch(stream: Make, workers: int, taken: int) -> None:
+    alone = CorpusLoader(stream())
+    epochs = [batches(alone) for _ in range(3)]
+    one = plain(StatefulDataLoader, stream, workers, False)
+    assert batches(one) == epochs[0]
+    it = iter(one)
+    found = [batch["keys"] for batch in (it if taken < 0 else islice(it, taken))]
+    assert found == epochs[1][: len(found)]
+    other = plain(StatefulDataLoader, stream, workers, False)
+    other.load_state_dict(one.state_dict())  # type: ignore[attr-defined]
+    if taken >= 0:
+        assert batches(other) == epochs[1][taken:]
+    assert batches(other) == epochs[2]
+
+
+def test_a_batch_of_which_nothing_is_left_is_empty(stream: Make, tmp_path: Path) -> None:
+    folder = foreign_corpus(tmp_path, count=8, broken=8)
+    one = CorpusLoader(stream(corpora=[{"path": str(folder)}], batch=4, damage="skip", tails="merge"), resolution=32)
+    for batch in one:
+        assert batch["pixels"].shape[:2] == (0, 3)
+        assert batch["pixels"].shape[2] * batch["pixels"].shape[3] == pytest.approx(32 * 32, rel=0.3)
+        assert batch["original_sizes"].shape == batch["target_sizes"].shape == (0, 2)
+        assert batch["original_sizes"].dtype == torch.int64
+        assert len(batch["damaged"]) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_budget_counts_for_all_workers_together(stream: Make, tmp_path: Path, workers: int) -> None:
+    folder = foreign_corpus(tmp_path, count=8, broken=8)
+    settings = {"corpora": [{"path": str(folder)}], "batch": 2, "damage": "skip", "tails": "merge"}
+    with pytest.raises(CorruptionError, match="damaged samples in an epoch"):
+        batches(CorpusLoader(stream(**settings, damage_budget=5), workers=workers))
+    assert batches(CorpusLoader(stream(**settings, damage_budget=8), workers=workers)) == [[]] * 4
+
+
+def test_a_stream_that_was_read_here_can_be_read_in_forked_workers(stream: Make, corpus: Path) -> None:
+    with RangeServer(corpus) as server:
+        one = stream(corpora=[{"path": server.url}])
+        whole = batches(CorpusLoader(one))
+        one.epoch = 0
+        assert batches(CorpusLoader(one, workers=2, context="fork")) == whole
