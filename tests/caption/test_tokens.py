@@ -56,3 +56,10 @@ def test_identity_is_of_the_files_not_of_the_place(tmp_path: Path, clip_folder: 
     config = json.loads((moved / "tokenizer_config.json").read_text())
     (moved / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 99}))
     assert TokenCounter(str(moved)).identity() != TokenCounter(str(clip_folder)).identity()
+
+
+@pytest.mark.parametrize("name", ["no-one/no-such-model", "no-one/no-such-model/tokenizer_2"])
+def test_a_tokenizer_that_the_hub_does_not_have(name: str) -> None:
+    with pytest.raises(ConfigError, match="neither a folder here nor to be had from the hub") as caught:
+        TokenCounter(name).check(online=True)
+    assert caught.value.path == "stages.caption.tokenizer"

@@ -101,7 +101,7 @@ class Bank(Solo):
             "width": p.size[0],
             "height": p.size[1],
             "source_sha256": hashlib.sha256(b"source" + p.data).hexdigest(),
-            "phash": i * 2**56 + 11,
+            "phash": (i * 2**56 + 11) % 2**64,
             "sharpness": 10.5 + i,
             "stored_format": p.stored_format,
             "sha256": hashlib.sha256(p.data).hexdigest(),
