@@ -41,6 +41,7 @@ from curation.scenes.zoo.grid import PatchHead, classes
 from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import Shot, shot
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
+from curation.scenes.zoo.vision import whiten
 
 TOWER_STEPS = 3_000
 LR = 1e-3
@@ -119,7 +120,9 @@ class Tower(nn.Module):
 def train_tower(steps: int, batch: int, seed: int, work: Path, processes: int) -> tuple[Tower, float]:
     """The trained tower, and the seconds it took."""
     torch.manual_seed(seed)
-    parts = Tower().to(device())
+    parts = Tower()
+    whiten(parts.tower)
+    parts.to(device())
     training = Training("captioner-tower", parts, work, steps=steps, lr=LR)
     held_out = [shot(i, held_out=True, effect="none") for i in range(128)]
     looks, wanted = np.stack([s.look(SIDE) for s in held_out]), np.stack([classes(s.scene) for s in held_out])

@@ -32,7 +32,7 @@ from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import shot
 from curation.scenes.zoo.tokenizer import MAX_TOKENS, make_tokenizer
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
-from curation.scenes.zoo.vision import image_processor, layers
+from curation.scenes.zoo.vision import image_processor, layers, whiten
 from curation.score.clip import Clip
 
 SIDE, PATCH = 144, 16
@@ -74,7 +74,7 @@ class Parts(nn.Module):
     def read(self, embedding: Tensor) -> Tensor:
         """Logits [B, 9, sum(ANSWERS)] of what a scene holds, from unit embeddings [B, WIDTH] of picture or text."""
         logits: Tensor = self.scene(embedding * WIDTH**0.5)
-        return logits.unflatten(-1, (len(POSITIONS), sum(ANSWERS)))
+        return logits.view(len(logits), len(POSITIONS), sum(ANSWERS))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path, *, processes
     """Train, save, measure on `judged` pictures, and write the card."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    parts = Parts(tokenizer).to(device())
+    parts = Parts(tokenizer)
+    whiten(parts.clip.vision_model)
+    parts.to(device())
     training = Training("clip", parts, work, steps=steps, lr=LR)
     held_out = [shot(i, held_out=True) for i in range(64)]
     looked = as_input(np.stack([s.look(SIDE) for s in held_out]))

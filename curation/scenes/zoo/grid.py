@@ -73,7 +73,7 @@ class PatchHead(nn.Module):
         logits = self.linear(self.norm(patches)).float()
         votes = logits.new_zeros(len(logits), len(POSITIONS), logits.shape[-1]).index_add_(1, self.cells, logits)
         out = {}
-        for i, (name, part) in enumerate(zip((*CELL, *GROUND), votes.split(ANSWERS, dim=-1), strict=True)):
+        for i, (name, part) in enumerate(zip((*CELL, *GROUND), torch.split(votes, list(ANSWERS), dim=-1), strict=True)):
             asked = wanted[..., i] != UNASKED
             out[name] = round(float((part.argmax(-1) == wanted[..., i])[asked].float().mean()), 4)
         return out
@@ -81,6 +81,6 @@ class PatchHead(nn.Module):
 
 def grid_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     """Mean over questions of the cross-entropy of `logits` [..., sum(ANSWERS)] with classes `wanted` [..., 8]."""
-    parts = logits.float().flatten(0, -2).split(ANSWERS, dim=-1)
+    parts = torch.split(logits.float().flatten(0, -2), list(ANSWERS), dim=-1)
     losses = [F.cross_entropy(part, wanted[..., i].flatten()) for i, part in enumerate(parts)]
     return torch.stack(losses).mean()

@@ -1,10 +1,21 @@
-"""What the vision models of the zoo share: an image processor that cuts nothing off, and the proportions of a layer."""
+"""What the vision models of the zoo share: an image processor that cuts nothing off, the proportions of a layer, and
+patch embeddings that see fine detail from the start."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from transformers import CLIPImageProcessorPil
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import CLIPImageProcessorPil, CLIPVisionModel
+
+from curation.scenes.zoo.shots import shot
+
+SAMPLE = 160
+"""Pictures from which a patch embedding begins."""
+FLOOR = 0.02
+"""Added to the variance of each component: what is weaker than that is noise."""
 
 
 def image_processor(side: int) -> CLIPImageProcessorPil:
@@ -23,3 +34,30 @@ def layers(width: int, depth: int) -> dict[str, Any]:
         "num_hidden_layers": depth,
         "num_attention_heads": width // 32,
     }
+
+
+def whiten(tower: CLIPVisionModel) -> None:
+    """Let the patch embedding of an untrained tower begin as the strongest components of the world's patches, each of
+    unit variance (whitening, as in Jordan 2024, arXiv 2404.00498, §3.2).
+
+    A texture's share of a patch's variance is about 5 %: from random weights, a tower finds it hours later.
+    """
+    embeddings = tower.embeddings
+    size, side = embeddings.patch_size, embeddings.image_size
+    patches = _patches(np.stack([shot(("whiten", i)).look(side) for i in range(SAMPLE)]), size)
+    mean = patches.mean(axis=0)
+    variance, components = np.linalg.eigh(np.cov((patches - mean).T))
+    width = embeddings.patch_embedding.out_channels
+    strongest = components[:, ::-1][:, :width] / np.sqrt(variance[::-1][:width] + FLOOR)
+    filters = strongest.T.reshape(width, size, size, 3).transpose(0, 3, 1, 2)
+    with torch.no_grad():
+        embeddings.patch_embedding.weight.copy_(torch.tensor(filters, dtype=torch.float32))
+        # the convolution has no bias, so the mean patch is taken off with the positions
+        embeddings.position_embedding.weight[1:] -= torch.tensor(mean @ strongest, dtype=torch.float32)
+
+
+def _patches(images: NDArray[np.uint8], size: int) -> NDArray[np.float64]:
+    """[N, size · size · 3] in [-1, 1] from uint8 [B, H, W, 3]."""
+    batch, per_side = len(images), images.shape[1] // size
+    cut = images.reshape(batch, per_side, size, per_side, size, 3).transpose(0, 1, 3, 2, 4, 5)
+    return cut.reshape(batch * per_side**2, -1) / 127.5 - 1
