@@ -24,7 +24,14 @@ class Trap:
 
 
 def foreign_corpus(folder: Path, count: int = 20, broken: int = 0, trap: Path | None = None) -> Path:
-    """`count` samples in two tars, the first `broken` of them with half an image; indexed for 64 pixels."""
+    """`tars`, indexed for 64 pixels."""
+    tars(folder, count, broken, trap)
+    index_tars(str(folder), 64)
+    return folder
+
+
+def tars(folder: Path, count: int = 20, broken: int = 0, trap: Path | None = None) -> None:
+    """`count` samples in two tars, the first `broken` of them with half an image."""
     for part in range(2):
         with tarfile.open(folder / f"part-{part}.tar", "w", format=tarfile.PAX_FORMAT) as tar:
             for i in range(part, count, 2):
@@ -36,8 +43,6 @@ def foreign_corpus(folder: Path, count: int = 20, broken: int = 0, trap: Path | 
                 if trap is not None:
                     for extension in ("pkl", "pyd", "pth", "npy"):
                         add(tar, f"sample-{i:03d}.{extension}", pickle.dumps(Trap(trap)))
-    index_tars(str(folder), 64)
-    return folder
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
