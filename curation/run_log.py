@@ -8,9 +8,10 @@ Unlike manifests it holds times, so it is no part of any stage's identity.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from curation.config import Config
@@ -21,7 +22,9 @@ from curation.storage import Folder
 
 RUN_FILE = "run.json"
 VERSIONS = ("curation", "pyarrow", "duckdb", "pillow", "simplejpeg", "opencv-python-headless", "ray")
-"""Packages whose versions are noted: those that touch rows and pixels."""
+"""Packages whose versions are noted: those that touch rows and pixels …"""
+MODEL_VERSIONS = ("torch", "transformers", "faiss-cpu")
+"""… and those of the extra `models`, where they are installed."""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class RunLog:
             "name": config.name,
             "config": config.model_dump(mode="json"),
             "engine": engine,
-            "versions": {name: version(name) for name in VERSIONS},
+            "versions": {name: version(name) for name in VERSIONS} | _model_versions(),
             "started": _now(),
             "finished": None,
             "status": "running",
@@ -93,6 +96,14 @@ class RunLog:
 
     def _write(self) -> None:
         self._output.write_json(RUN_FILE, {**self._data, "stages": [asdict(s) for s in self._stages]})
+
+
+def _model_versions() -> dict[str, str]:
+    found = {}
+    for name in MODEL_VERSIONS:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _now() -> str:

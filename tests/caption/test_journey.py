@@ -94,7 +94,9 @@ def samples(output: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_captions_reach_the_shards(world: World) -> None:
-    stages = [stage["name"] for stage in read_run(Folder(world.done))["stages"]]
+    told = read_run(Folder(world.done))
+    assert {"torch", "transformers"} <= set(told["versions"])
+    stages = [stage["name"] for stage in told["stages"]]
     assert stages == ["source", "fetch", "score", "select", "caption", "layout", "pack"]
     kept = {row["uid"]: row for row in captions(world.done) if row["outcome"] == "kept"}
     packed = {data["uid"]: (text, data) for text, data in samples(world.done)}
