@@ -38,6 +38,8 @@ class Reader:
         self._run = run
         self._most_open = most_open
         self._open: OrderedDict[int, int] = OrderedDict()
+        self._lock = threading.Lock()
+        """Who holds it may use `_open`: another would close what is being read."""
         self._refused: dict[int, CorruptionError] = {}  # downloads that were not the shard: once is enough
         self._cache: ShardCache | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -65,7 +67,8 @@ class Reader:
         parts = [buffer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         if self._pool is not None:
             return list(self._pool.map(self._one, rows, parts))
-        return [self._one(row, part) for row, part in zip(rows, parts, strict=True)]
+        with self._lock:  # the batch ahead is read by another thread than what replaces a damaged sample
+            return [self._one(row, part) for row, part in zip(rows, parts, strict=True)]
 
     def _one(self, row: int, into: memoryview) -> memoryview | CorruptionError:
         corpus = self._corpus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,13 @@ def test_records_that_hold_another_sample_are_no_sample() -> None:
         take_apart(memoryview(b""), 0)
     with pytest.raises(CorruptionError, match="hold 0 samples"):
         take_apart(memoryview(bytes(1024)), 0)
+
+
+def test_two_threads_do_not_close_each_others_files(corpus: Path) -> None:
+    opened = open_corpus(str(corpus))
+    reader = Reader(opened, ReadRun(), most_open=1)
+    rows = [[int(row) for row in np.random.default_rng(i).permutation(len(opened))] for i in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(reader.read, rows))
+    assert all(isinstance(records, memoryview) for part in found for records in part)
+    reader.close()
