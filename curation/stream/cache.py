@@ -148,4 +148,7 @@ class ShardCache:
             except BlockingIOError:
                 yield False
             else:
-                yield True
+                try:
+                    yield True
+                finally:  # by word: a child that was forked meanwhile has the file open too
+                    fcntl.flock(file, fcntl.LOCK_UN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -177,6 +178,33 @@ def test_room_that_another_is_filling_is_waited_for(corpus: Path, tmp_path: Path
         assert first.result().name.startswith(one.sha256)
         assert later.result().read_bytes() == others
     assert [path.stem for path in (tmp_path / "curate-shards").glob("*.tar")] == [two.sha256]
+
+
+def test_a_child_that_was_forked_during_a_download_holds_no_lock(corpus: Path, tmp_path: Path) -> None:
+    (one, data), (two, others) = shard(corpus, 0), shard(corpus, 1)
+    children: list[int] = []
+
+    def forking(offset: int, length: int) -> bytes:
+        if not (child := os.fork()):
+            signal.pause()
+        children.append(child)
+        return data[offset : offset + length]
+
+    cache = ShardCache(str(tmp_path), max(one.bytes, two.bytes), 1)
+    try:
+        path = cache.path(one, forking)
+        path.unlink()  # so that its lock is asked for again
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(filled, cache, corpus, 0)
+            try:
+                assert found.result(20).read_bytes() == data
+            finally:
+                for child in children:
+                    os.kill(child, signal.SIGKILL)
+        assert cache.path(two, lambda offset, length: others[offset : offset + length]).exists()
+    finally:
+        for child in children:
+            os.waitpid(child, 0)
 
 
 def test_a_shard_that_lost_its_end_is_downloaded_again(corpus: Path, tmp_path: Path) -> None:
