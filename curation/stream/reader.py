@@ -10,6 +10,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ class Reader:
         self._open: OrderedDict[int, int] = OrderedDict()
         self._lock = threading.Lock()
         """Who holds it may use `_open`: another would close what is being read."""
+        weakref.finalize(self, _close_all, self._open)  # a stream that is let go leaves no files open
         self._refused: dict[int, CorruptionError] = {}  # downloads that were not the shard: once is enough
         self._cache: ShardCache | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -49,9 +51,7 @@ class Reader:
             self._pool = ThreadPoolExecutor(AT_ONCE, "curate-read")
 
     def close(self) -> None:
-        for file in self._open.values():
-            os.close(file)
-        self._open.clear()
+        _close_all(self._open)
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -130,6 +130,11 @@ class Reader:
             except (StorageError, TimeoutError) as error:
                 problem = str(error)
         raise StorageError(f"{self._corpus.folder.path(name)}: bytes {offset}+{length}: {problem}")
+
+
+def _close_all(files: OrderedDict[int, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])
 
 
 def _within(seconds: float, read: Callable[[], bytes]) -> bytes:

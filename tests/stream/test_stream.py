@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -185,3 +186,14 @@ def test_one_shard_does_for_sixteen_ranks(stream: Make, tmp_path: Path) -> None:
     ranks = [keys(stream(r, 16, corpora=[{"path": str(folder)}], batch=16, tails="pad")) for r in range(16)]
     assert {len(batches) for batches in ranks} == {3}
     assert len({key for batches in ranks for batch in batches for key in batch}) == 40
+
+
+def test_a_stream_that_is_let_go_leaves_no_files_open(stream: Make) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    one = stream()
+    keys(one, 3)
+    assert len(os.listdir("/proc/self/fd")) > before
+    del one
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
