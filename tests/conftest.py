@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,18 @@ from curation.scenes.gallery import Gallery
 
 # Models are tiny and processes many: two threads each only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shares tests out to processes: a file stays together, and so do all that start Ray, for one cluster is enough."""
+    for item in items:
+        group = "ray" if _uses_ray(item.path) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+@cache
+def _uses_ray(path: Path) -> bool:
+    return re.search(r"\bray(\b|_)", path.read_text(encoding="utf-8")) is not None
 
 
 @dataclass(frozen=True)
