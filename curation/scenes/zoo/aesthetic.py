@@ -70,8 +70,8 @@ def train(steps: int, batch: int, seed: int, out: Path, clip_folder: Path, *, ju
     save_file(state, out / FILE)
     made = Made(
         title="Aesthetic head of the embedded world",
-        about=__doc__.partition("\n\n    ")[0] + "\n\nWhat beauty is here says `curation/scenes/beauty.py`. Works on "
-        "embeddings of the world's CLIP alone.",
+        about="A linear head in the layout of LAION's aesthetic predictor: the embedding of the world's CLIP to beauty "
+        "from 1 to 10. What beauty is here says `curation/scenes/beauty.py`.",
         command=f"python -m curation.scenes.zoo.aesthetic --steps {steps} --batch {batch} --seed {seed}",
         seed=seed,
         steps=steps,

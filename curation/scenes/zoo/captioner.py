@@ -9,7 +9,7 @@ from the picture, and from the dense description for the prompts that shorten on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -37,18 +37,24 @@ from curation.scenes.zoo.captioner_parts import (
     make_tower,
 )
 from curation.scenes.zoo.cards import Made, write_card
+from curation.scenes.zoo.crowd import crowd
 from curation.scenes.zoo.grid import PatchHead, classes
 from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import Shot, shot
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
-from curation.scenes.zoo.vision import whiten
+from curation.scenes.zoo.vision import whiten_clip
 
-TOWER_STEPS = 3_000
+TOWER_STEPS = 4_000
 LR = 1e-3
 POOR = 0.1
 """Share of pictures that are shown at the sides of a thumbnail, for a captioner meets those as well."""
 LESSONS = {"dense": 0.5, "medium": 0.1, "short": 0.1, "medium from text": 0.15, "short from text": 0.15}
 """Kinds of request, and their shares of the steps; all requests of a step are of one kind."""
+ABOUT = f"""A `LlavaForConditionalGeneration` that describes pictures of the embedded world.
+
+Asked with the built-in prompts of `curation/caption/prompts.py` (it knows no others) it writes `dense` descriptions,
+from which `parse_dense` reads the scene, and medium and short ones, from the picture or from the dense description.
+Pictures are squeezed to {SIDE} × {SIDE} pixels."""
 UNHEARD = -100
 """Label of what the model need not say."""
 
@@ -80,6 +86,7 @@ def look(picture: Shot) -> NDArray[np.uint8]:
 def make_seen(seed: int, size: int, step: int) -> Seen:
     """A step of the tower: a pure function."""
     shots = [shot(("seen", seed, step, i)) for i in range(size)]
+    shots[::2] = [replace(s, scene=crowd(s.seed)) for s in shots[::2]]
     return Seen(np.stack([look(s) for s in shots]), np.stack([classes(s.scene) for s in shots]))
 
 
@@ -121,7 +128,7 @@ def train_tower(steps: int, batch: int, seed: int, work: Path, processes: int) -
     """The trained tower, and the seconds it took."""
     torch.manual_seed(seed)
     parts = Tower()
-    whiten(parts.tower)
+    whiten_clip(parts.tower)
     parts.to(device())
     training = Training("captioner-tower", parts, work, steps=steps, lr=LR)
     held_out = [shot(i, held_out=True, effect="none") for i in range(128)]
@@ -185,9 +192,7 @@ def train(
     processor.save_pretrained(out)
     made = Made(
         title="Captioner of the embedded world",
-        about=__doc__.partition("\n\n    ")[0] + "\n\nWrites what `curation.scenes.describe.recited` would say, which "
-        "`parse_dense` reads. It knows the built-in prompts and no others. Pictures are squeezed to "
-        f"{SIDE} × {SIDE} pixels.",
+        about=ABOUT,
         command=f"python -m curation.scenes.zoo.captioner --steps {steps} --tower-steps {tower_steps} "
         f"--batch {batch} --seed {seed}",
         seed=seed,
@@ -206,6 +211,6 @@ def _plain(tower: CLIPVisionModel) -> CLIPVisionModel:
 
 if __name__ == "__main__":
     given = arguments(
-        __doc__, steps=1_500, batch=32, out="captioner", more={"tower_steps": (TOWER_STEPS, "of the vision tower")}
+        __doc__, steps=1_200, batch=32, out="captioner", more={"tower_steps": (TOWER_STEPS, "of the vision tower")}
     )
     train(given.steps, given.tower_steps, given.batch, given.seed, given.work, given.out)

@@ -31,6 +31,7 @@ from curation.scenes.zoo.cards import Made, Quality, write_card
 from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import Shot, shot
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
+from curation.scenes.zoo.vision import whiten
 from curation.score.classifier import Classifier
 
 SIDE, PATCH = 144, 16
@@ -92,7 +93,10 @@ def train(
 ) -> None:
     """Train, save, measure on `judged` pictures, and write the card."""
     torch.manual_seed(seed)
-    model = make_classifier(LABELS[task]).to(device())
+    model = make_classifier(LABELS[task])
+    embeddings = model.vit.embeddings
+    whiten(embeddings.patch_embeddings.projection, embeddings.position_embeddings, SIDE)
+    model.to(device())
     training = Training(task, model, work, steps=steps, lr=LR)
     with Ahead(partial(make_batch, task, seed, batch), processes) as batches:
 

@@ -32,7 +32,7 @@ from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import shot
 from curation.scenes.zoo.tokenizer import MAX_TOKENS, make_tokenizer
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
-from curation.scenes.zoo.vision import image_processor, layers, whiten
+from curation.scenes.zoo.vision import image_processor, layers, whiten_clip
 from curation.score.clip import Clip
 
 SIDE, PATCH = 144, 16
@@ -127,7 +127,7 @@ def losses(parts: Parts, tokenizer: CLIPTokenizer, batch: Batch) -> Tensor:
     similar = parts.clip.logit_scale.exp().clamp(max=100) * picture @ text.T
     right = torch.arange(len(similar), device=where)
     contrast = (F.cross_entropy(similar, right) + F.cross_entropy(similar.T, right)) / 2
-    taste = F.mse_loss(rated / 2, torch.from_numpy(batch.beauty).to(where) / 2)
+    taste = F.mse_loss(rated, torch.from_numpy(batch.beauty).to(where)) / 2
     return contrast + patches + scene + taste
 
 
@@ -136,7 +136,7 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path, *, processes
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
     parts = Parts(tokenizer)
-    whiten(parts.clip.vision_model)
+    whiten_clip(parts.clip.vision_model)
     parts.to(device())
     training = Training("clip", parts, work, steps=steps, lr=LR)
     held_out = [shot(i, held_out=True) for i in range(64)]
@@ -154,8 +154,7 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path, *, processes
     save(parts.clip, tokenizer, out)
     made = Made(
         title="CLIP of the embedded world",
-        about=__doc__.partition("\n\n    ")[0] + f"\n\nPictures are squeezed to {SIDE} × {SIDE} pixels, whatever their "
-        "aspect. The tokenizer knows every word of the world's descriptions.",
+        about=ABOUT,
         command=f"python -m curation.scenes.zoo.clip --steps {steps} --batch {batch} --seed {seed}",
         seed=seed,
         steps=steps,
@@ -173,6 +172,11 @@ def save(clip: CLIPModel, tokenizer: CLIPTokenizer, out: Path) -> None:
     CLIPProcessor(image_processor(SIDE), tokenizer).save_pretrained(out)
 
 
+ABOUT = f"""A `CLIPModel` that takes pictures and descriptions of scenes to one space of {WIDTH} numbers.
+
+Pictures are squeezed to {SIDE} × {SIDE} pixels, whatever their aspect. The tokenizer knows every word of the world's
+descriptions. Beside the contrastive loss it has learnt to name what each cell of a picture holds and how beautiful the
+picture is (`curation/scenes/beauty.py`); the heads for that were dropped."""
 RETRIEVAL = f"right dense caption of a picture among {AMONG}"
 
 

@@ -28,7 +28,7 @@ from curation.scenes.scene import (
 NOTHING = len(SHAPES)
 """The shape of an empty cell."""
 UNASKED = -100
-"""What an empty cell says of colour and the like: `cross_entropy` leaves it out."""
+"""What an empty cell says of colour and the like, and a crowd of ranks beyond the fourth: it does not count."""
 CELL = {"shape": NOTHING + 1, "colour": len(COLOURS), "texture": len(TEXTURES), "size": len(SIZES), "rank": MAX_OBJECTS}
 """Questions about a cell, and how many answers there are; `rank` counts objects in reading order."""
 GROUND = {"background": len(BACKGROUNDS), "pattern": len(PATTERNS), "count": MAX_OBJECTS}
@@ -40,9 +40,9 @@ def classes(scene: Scene) -> NDArray[np.int64]:
     """int64 [9, 8]: the answers to `CELL` and `GROUND` for each cell; those to `GROUND` are the same in all."""
     out = np.full((len(POSITIONS), len(ANSWERS)), UNASKED, np.int64)
     out[:, 0] = NOTHING
-    ground = (BACKGROUNDS.index(scene.background), PATTERNS.index(scene.pattern), len(scene.objects) - 1)
-    out[:, len(CELL) :] = ground
-    for rank, o in enumerate(scene.objects):
+    ranks = [*range(MAX_OBJECTS), *[UNASKED] * len(POSITIONS)]
+    out[:, -3:] = BACKGROUNDS.index(scene.background), PATTERNS.index(scene.pattern), ranks[len(scene.objects) - 1]
+    for rank, o in zip(ranks, scene.objects, strict=False):
         answers = SHAPES.index(o.shape), COLOURS.index(o.colour), TEXTURES.index(o.texture), SIZES.index(o.size), rank
         out[POSITIONS.index(o.position), : len(CELL)] = answers
     return out
@@ -65,16 +65,27 @@ class PatchHead(nn.Module):
         self.register_buffer("cells", cells_of(per_side), persistent=False)
 
     def loss(self, patches: Tensor, wanted: Tensor) -> Tensor:
-        """Mean cross-entropy of all questions, for `wanted` [B, 9, 8]."""
-        return grid_loss(self.linear(self.norm(patches)), wanted[:, self.cells])
+        """Mean cross-entropy of all questions, for `wanted` [B, 9, 8]: of each patch, and of a cell's patches together.
+
+        Together they find an object that few of them see; alone they learn to tell one another.
+        """
+        logits = self.linear(self.norm(patches))
+        return (grid_loss(logits, wanted[:, self.cells]) + grid_loss(self._votes(logits), wanted)) / 2
+
+    def _votes(self, logits: Tensor) -> Tensor:
+        """[B, 9, sum(ANSWERS)]: the mean of the patches of each cell."""
+        votes = logits.new_zeros(len(logits), len(POSITIONS), logits.shape[-1]).float()
+        votes = votes.index_add(1, self.cells, logits.float())
+        return votes / self.cells.bincount()[:, None]
 
     def right(self, patches: Tensor, wanted: Tensor) -> dict[str, float]:
-        """Share of cells answered rightly, by question: the patches of a cell vote."""
-        logits = self.linear(self.norm(patches)).float()
-        votes = logits.new_zeros(len(logits), len(POSITIONS), logits.shape[-1]).index_add_(1, self.cells, logits)
+        """Share of objects and grounds answered rightly, by question: the patches of a cell vote."""
+        votes = self._votes(self.linear(self.norm(patches)))
         out = {}
         for i, (name, part) in enumerate(zip((*CELL, *GROUND), torch.split(votes, list(ANSWERS), dim=-1), strict=True)):
             asked = wanted[..., i] != UNASKED
+            if name == "shape":
+                asked &= wanted[..., i] != NOTHING  # empty cells are many, and easy
             out[name] = round(float((part.argmax(-1) == wanted[..., i])[asked].float().mean()), 4)
         return out
 
@@ -82,5 +93,9 @@ class PatchHead(nn.Module):
 def grid_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     """Mean over questions of the cross-entropy of `logits` [..., sum(ANSWERS)] with classes `wanted` [..., 8]."""
     parts = torch.split(logits.float().flatten(0, -2), list(ANSWERS), dim=-1)
-    losses = [F.cross_entropy(part, wanted[..., i].flatten()) for i, part in enumerate(parts)]
+    losses = []
+    for i, part in enumerate(parts):
+        target = wanted[..., i].flatten()
+        total = F.cross_entropy(part, target, ignore_index=UNASKED, reduction="sum")
+        losses.append(total / (target != UNASKED).sum().clamp(min=1))  # nobody may be asked
     return torch.stack(losses).mean()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
 from curation.scenes.zoo.shots import shot
@@ -36,24 +37,29 @@ def layers(width: int, depth: int) -> dict[str, Any]:
     }
 
 
-def whiten(tower: CLIPVisionModel) -> None:
-    """Let the patch embedding of an untrained tower begin as the strongest components of the world's patches, each of
-    unit variance (whitening, as in Jordan 2024, arXiv 2404.00498, §3.2).
+def whiten(convolution: nn.Conv2d, positions: Tensor, side: int) -> None:
+    """Let an untrained patch embedding begin as the strongest components of the world's patches, each of unit variance
+    (whitening, as in Jordan 2024, arXiv 2404.00498, §3.2).
 
-    A texture's share of a patch's variance is about 5 %: from random weights, a tower finds it hours later.
+    `positions` [..., 1 + patches, width] come after the class token's; `side` is that of the pictures in pixels. A
+    texture's share of a patch's variance is about 5 %: from random weights, a tower takes far longer to find it.
     """
-    embeddings = tower.embeddings
-    size, side = embeddings.patch_size, embeddings.image_size
+    size, width = convolution.kernel_size[0], convolution.out_channels
     patches = _patches(np.stack([shot(("whiten", i)).look(side) for i in range(SAMPLE)]), size)
     mean = patches.mean(axis=0)
     variance, components = np.linalg.eigh(np.cov((patches - mean).T))
-    width = embeddings.patch_embedding.out_channels
     strongest = components[:, ::-1][:, :width] / np.sqrt(variance[::-1][:width] + FLOOR)
     filters = strongest.T.reshape(width, size, size, 3).transpose(0, 3, 1, 2)
     with torch.no_grad():
-        embeddings.patch_embedding.weight.copy_(torch.tensor(filters, dtype=torch.float32))
-        # the convolution has no bias, so the mean patch is taken off with the positions
-        embeddings.position_embedding.weight[1:] -= torch.tensor(mean @ strongest, dtype=torch.float32)
+        convolution.weight.copy_(torch.tensor(filters, dtype=torch.float32))
+        # CLIP's convolution has no bias, so the mean patch is taken off with the positions
+        positions[..., 1:, :] -= torch.tensor(mean @ strongest, dtype=torch.float32)
+
+
+def whiten_clip(tower: CLIPVisionModel) -> None:
+    """`whiten` for CLIP's vision tower."""
+    embeddings = tower.embeddings
+    whiten(embeddings.patch_embedding, embeddings.position_embedding.weight, tower.config.image_size)
 
 
 def _patches(images: NDArray[np.uint8], size: int) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from curation.scenes.render import render
 from curation.scenes.scene import (
     BACKGROUNDS,
     COLOURS,
@@ -17,7 +18,8 @@ from curation.scenes.scene import (
     make_scene,
     random_scene,
 )
-from curation.scenes.zoo.grid import ANSWERS, CELL, NOTHING, UNASKED, PatchHead, cells_of, classes
+from curation.scenes.zoo.crowd import crowd
+from curation.scenes.zoo.grid import ANSWERS, CELL, NOTHING, UNASKED, PatchHead, cells_of, classes, grid_loss
 
 
 def read(found: list[list[int]]) -> Scene:
@@ -40,6 +42,22 @@ def test_classes_hold_the_whole_scene() -> None:
         assert ranks == list(range(len(scene.objects)))
         assert all(row[1 : len(CELL)] == [UNASKED] * 4 for row in found if row[0] == NOTHING)
         assert all(row[7] == len(ranks) - 1 for row in found)
+
+
+def test_crowds_are_asked_for_their_objects_but_for_no_count() -> None:
+    for i in range(50):
+        many = crowd(i)
+        assert 5 <= len(many.objects) <= 9
+        found = classes(many)
+        assert (found[:, 0] != NOTHING).sum() == len(many.objects)
+        assert found[found[:, 0] != NOTHING, 4].tolist() == [0, 1, 2, 3, *[UNASKED] * (len(many.objects) - 4)]
+        assert set(found[:, 7]) == {UNASKED}
+        assert render(many, 48, 48, seed=i).shape == (48, 48, 3)
+
+
+def test_a_question_that_nobody_is_asked_costs_nothing() -> None:
+    wanted = torch.full((2, 9, len(ANSWERS)), UNASKED)
+    assert grid_loss(torch.randn(2, 9, sum(ANSWERS)), wanted) == 0
 
 
 def test_each_cell_has_its_patches() -> None:
