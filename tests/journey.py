@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from curation.config import Config
 from curation.fragments import read_manifest
 from curation.load import make_config
 from curation.run_log import read_run
+from curation.scenes.gallery import Gallery
 from curation.storage import Folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +72,13 @@ def outcomes(output: Path | str, stage: str) -> dict[str, tuple[str, str | None]
     assert manifest is not None
     rows = [r for f in manifest.fragments for r in folder.read_table(f.name).to_pylist()]
     return {r["url"]: (r["outcome"], r["reason"]) for r in rows}
+
+
+def kept_url(gallery: Gallery, output: Path | str) -> str:
+    """A URL that went all the way and stands in the list once: where it stands twice, two rows have a journey."""
+    listed = Counter(gallery.url(exhibit) for exhibit in gallery.exhibits)
+    packed = outcomes(output, "pack").items()
+    return next(url for url, (outcome, _) in packed if outcome == "kept" and listed[url] == 1)
 
 
 def stage_folder(output: Path | str, stage: str) -> Folder:

@@ -151,7 +151,7 @@ def test_row_by_row_keeps_requests_in_flight_within_bounds(given: Given, tmp_pat
     uneven = Scripted(good, delay=lambda request: 0.02 if request.uid[0] in "01234567" else 0.001)
     stage = given.stage(tmp_path, uneven, **ENDPOINT, run={"batch": BATCH, "concurrency": 8})
     sizes = work(stage)
-    assert uneven.most_at_once == 8
+    assert 4 < uneven.most_at_once <= 8
     assert all(len(requests) == 1 for requests in uneven.asked)
     assert sizes == [BATCH] * (KEPT // BATCH) + [KEPT % BATCH]
     assert len(rows_of(stage)) == KEPT

@@ -12,7 +12,7 @@ from curation.scenes.exhibits import expected
 from curation.storage import Folder
 from pipelines.curate import plan, run
 from tests.conftest import OpenGallery
-from tests.journey import config, corpus_bytes, outcomes, stage_folder
+from tests.journey import config, corpus_bytes, kept_url, outcomes, stage_folder
 
 
 def test_every_row_ends_as_the_gallery_knows(gallery: OpenGallery, done: Path) -> None:
@@ -86,7 +86,7 @@ def test_explain_tells_the_whole_journey(gallery: OpenGallery, done: Path) -> No
     steps = explain(Folder(done), gallery.gallery.url(small))
     assert [s.stage for s in steps] == ["source", "fetch"]
     assert "rejected: too_small" in steps[-1].text()
-    kept = next(url for url, (outcome, _) in outcomes(done, "pack").items() if outcome == "kept")
+    kept = kept_url(gallery.gallery, done)
     steps = explain(Folder(done), kept)
     assert [s.stage for s in steps] == ["source", "fetch", "select", "layout", "pack"]
     row = steps[0].row

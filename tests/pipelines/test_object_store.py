@@ -15,7 +15,7 @@ from curation.run_log import read_run
 from curation.storage import Folder
 from pipelines.curate import run
 from tests.conftest import OpenGallery
-from tests.journey import config, corpus_bytes, curate, outcomes, settings, stage_folder, write_config
+from tests.journey import config, corpus_bytes, curate, kept_url, settings, stage_folder, write_config
 from tests.s3 import SECRET, s3_bucket
 
 
@@ -62,8 +62,7 @@ def test_run_resume_and_check_on_an_object_store(bucket: str, gallery: OpenGalle
         "pack": False,
     }
     assert shard_hashes(pack) == remote
-    kept = next(url for url, (outcome, _) in outcomes(output, "pack").items() if outcome == "kept")
-    assert len(explain(Folder(output), kept)) == 5
+    assert len(explain(Folder(output), kept_url(gallery.gallery, output))) == 5
     assert json.loads(pack.read_bytes("wids.json"))["__kind__"] == "wids-shard-index-v1"
 
 

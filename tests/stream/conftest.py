@@ -55,3 +55,25 @@ def keys(stream: CorpusStream, batches: int | None = None) -> list[list[str]]:
         if batches is not None and len(found) == batches:
             break
     return found
+
+
+@pytest.fixture
+def run(corpus: Path, other_corpus: Path, tmp_path: Path) -> Any:
+    """Runs blocks one after the other, with their paths here; returns their variables."""
+    here = {
+        '"runs/laion-hr/pack-0a1b2c3d4e5f"': repr(str(corpus)),
+        '"runs/photos/pack-5f4e3d2c1b0a"': repr(str(other_corpus)),
+        '"/scratch/shards"': repr(str(tmp_path)),
+        '"s3://corpora/laion-hr/pack-0a1b2c3d4e5f"': '"s3://shown/one"',
+        '"batch": 256': '"batch": 16',
+    }
+
+    def run(*blocks: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"__name__": "__main__"}  # so that Ray sends functions by value
+        for block in blocks:
+            for shown, real in here.items():
+                block = block.replace(shown, real)
+            exec(block, found)
+        return found
+
+    return run
