@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -75,7 +73,6 @@ class CorpusStream:
         """The next global batch."""
         self._plan: tuple[int, Plan] | None = None
         self._readers: list[Reader] | None = None
-        self._lock = threading.Lock()
         self._reading = 0
         """Process that `_readers` are of."""
         self._damaged = 0
@@ -119,16 +116,8 @@ class CorpusStream:
         """
         plan, start = self.plan(), self.step
         self._damaged = 0
-        steps = range(start + worker, len(plan), workers)
-        # One batch is read and checked while the one before is decoded and used: both wait outside of Python's lock.
-        with ThreadPoolExecutor(1, "curate-ahead") as thread:
-            waiting = thread.submit(self._read, self._numbers(plan, steps[0])) if steps else None
-            for i, step in enumerate(steps):
-                assert waiting is not None
-                found = waiting.result()
-                if i + 1 < len(steps):
-                    waiting = thread.submit(self._read, self._numbers(plan, steps[i + 1]))
-                yield self._batch(plan, step, found, view)
+        for step in range(start + worker, len(plan), workers):
+            yield self._batch(plan, step, self._read(self._numbers(plan, step)), view)
 
     def close(self) -> None:
         """Close files and threads; they are opened again when needed."""
@@ -200,19 +189,18 @@ class CorpusStream:
     def _read(self, numbers: list[int]) -> list[Sample | CorruptionError]:
         """The samples with these numbers, or what is wrong with them."""
         found: dict[int, Sample | CorruptionError] = {}
-        with self._lock:
-            if self._readers is None or self._reading != os.getpid():  # threads do not live on in a forked process
-                corpora, self._reading = self.samples.corpora, os.getpid()
-                most_open = max(1, MOST_OPEN // len(corpora))
-                self._readers = [Reader(corpus, self.settings.run, most_open) for corpus in corpora]
-            located = [self.samples.locate(number) for number in numbers]
-            for corpus in {corpus for corpus, _ in located}:
-                mine = [i for i, (c, _) in enumerate(located) if c == corpus]
-                for i, records in zip(mine, self._readers[corpus].read([located[i][1] for i in mine]), strict=True):
-                    try:
-                        found[i] = records if isinstance(records, CorruptionError) else take_apart(records, numbers[i])
-                    except CorruptionError as error:
-                        found[i] = error
+        if self._readers is None or self._reading != os.getpid():  # threads do not live on in a forked process
+            corpora, self._reading = self.samples.corpora, os.getpid()
+            most_open = max(1, MOST_OPEN // len(corpora))
+            self._readers = [Reader(corpus, self.settings.run, most_open) for corpus in corpora]
+        located = [self.samples.locate(number) for number in numbers]
+        for corpus in {corpus for corpus, _ in located}:
+            mine = [i for i, (c, _) in enumerate(located) if c == corpus]
+            for i, records in zip(mine, self._readers[corpus].read([located[i][1] for i in mine]), strict=True):
+                try:
+                    found[i] = records if isinstance(records, CorruptionError) else take_apart(records, numbers[i])
+                except CorruptionError as error:
+                    found[i] = error
         return [found[i] for i in range(len(numbers))]
 
     def _instead(self, number: int, error: CorruptionError, shape: tuple[int, int], view: View | None) -> _Item | None:
