@@ -67,7 +67,7 @@ class Reader:
         parts = [buffer[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         if self._pool is not None:
             return list(self._pool.map(self._one, rows, parts))
-        with self._lock:  # the batch ahead is read by another thread than what replaces a damaged sample
+        with self._lock:  # a stream may be read by several threads of a process
             return [self._one(row, part) for row, part in zip(rows, parts, strict=True)]
 
     def _one(self, row: int, into: memoryview) -> memoryview | CorruptionError:
