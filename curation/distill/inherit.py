@@ -10,13 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
+from curation.config.koala import Keep
 from curation.errors import ConfigError
-
-Keep = Literal["bottom", "top", "interleaved"]
 
 _UP = re.compile(r"up_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.*)")
 _TRANSFORMER = re.compile(r"(.*)\.transformer_blocks\.(\d+)\.(.*)")

@@ -9,22 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
-from curation.config.base import Settings
+from curation.config.koala import StudentSettings
 from curation.errors import ConfigError
-
-
-class StudentSettings(Settings):
-    """What is cut from the teacher's U-Net. Depths that are not given stay the teacher's."""
-
-    layers_per_block: int = Field(1, ge=1)
-    """Residual layers of each down block (up blocks have one more)."""
-    transformer_layers: tuple[int, ...] | None = None
-    """Depth of the transformers on each level, from the finest on; levels without attention have depths too."""
-    mid_block: bool = True
-    """Keep the middle block; it is as deep as the lowest level."""
-
 
 KOALA_1B = StudentSettings(transformer_layers=(1, 2, 6))
 """1,161,184,324 parameters from SDXL's 2,567,463,684."""

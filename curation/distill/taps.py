@@ -13,14 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
+from curation.config.koala import Where
 from curation.distill.inherit import Inheritance
 from curation.errors import ConfigError
-
-Where = Literal["self_attention", "cross_attention", "feed_forward", "residual", "last"]
 
 _PLACES: dict[str, re.Pattern[str]] = {
     "self_attention": re.compile(r".*\.transformer_blocks\.\d+\.attn1"),

@@ -1,7 +1,7 @@
-"""The studio: the part of the embedded world that the small text-to-image models live in, at 64 pixels.
+"""The studio: the part of the embedded world that the small text-to-image models live in, at 48 pixels.
 
-One or two objects, few words of each kind, and textures coarse enough for 64 pixels: clear at full size, faint in a
-copy of 32 pixels, gone in one of 16. Scenes are divided once and for all: `is_held_out` picks one in sixteen by a hash
+One or two objects, few words of each kind, and textures coarse enough for 48 pixels: clear at full size, faint in a
+copy of 24 pixels, gone in one of 12. Scenes are divided once and for all: `is_held_out` picks one in sixteen by a hash
 of what it shows, and no training of this project may see those.
 """
 
@@ -26,10 +26,10 @@ STUDIO = World(
     patterns=("plain", "waves"),
     counts=(0.4, 0.6),
 )
-SIDE = 64
+SIDE = 48
 """Pixels."""
-LOOK = Look(detail=12.0, grain=0.5)
-"""A texture's period is 5.3 pixels at `SIDE`."""
+LOOK = Look(detail=10.0, grain=0.5)
+"""A texture's period is 4.8 pixels at `SIDE`."""
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from curation.config.koala import StudentSettings
 from curation.distill.inherit import inherit, inherit_map, kept_layers
-from curation.distill.student import KOALA_1B, KOALA_700M, SDXL_UNET, StudentSettings, student_config
+from curation.distill.student import KOALA_1B, KOALA_700M, SDXL_UNET, student_config
 from curation.errors import ConfigError
 
 SMALL = SDXL_UNET | {

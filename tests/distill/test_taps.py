@@ -9,9 +9,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from curation.config.koala import StudentSettings
 from curation.distill.inherit import inherit, inherit_map
 from curation.distill.losses import feature_loss
-from curation.distill.student import KOALA_1B, KOALA_700M, SDXL_UNET, StudentSettings, student_config
+from curation.distill.student import KOALA_1B, KOALA_700M, SDXL_UNET, student_config
 from curation.distill.taps import Taps, Where, pair_places
 from curation.errors import ConfigError
 from tests.distill.test_student import SMALL, on_meta

@@ -204,7 +204,11 @@ def test_bytes_that_are_no_utf8(tmp_path: Path) -> None:
         (b"link,text\nx,y\n", ConfigError, "source.columns.url: no column 'url'; The columns are: link, text"),
         ("url\nhttp://a/1\n".encode("utf-16"), SourceError, "is UTF-16; convert it to UTF-8"),
         (gzip.compress(b"url\n" + b"http://a/1\n" * 9, mtime=0)[:-9], SourceError, "the gzip stream breaks after line"),
-        (gzip.compress(b"url\n" + b"http://a/1\n" * 9, mtime=0)[:10] + b"\xff" * 20, SourceError, "the gzip stream breaks"),
+        (
+            gzip.compress(b"url\n" + b"http://a/1\n" * 9, mtime=0)[:10] + b"\xff" * 20,
+            SourceError,
+            "the gzip stream breaks",
+        ),
         (b'"url\nhttp://a/1\n', SourceError, "line 1, the header: a quote that never closes"),
     ],
 )

@@ -15,8 +15,10 @@ from curation.scenes.render import DEFAULT_LOOK, RADIUS, Look
 from curation.scenes.scene import POSITIONS, WHOLE, World
 from curation.scenes.shapes import Field
 
-SMALL_SIDE, SIDE, FINE_SIDE = 64, 128, 512
-"""Shorter sides in pixels at which small pictures and others are read, and at which fine textures are."""
+SMALL_SIDE, SIDE = 64, 128
+"""Shorter sides in pixels at which small pictures and others are read."""
+FINE_SIDES = (96, 512)
+"""Least and greatest at which textures are: in a smaller picture an object has few pixels that it covers whole."""
 LEAST_AREA = 0.5
 """Radii squared of the world's smallest size: less is no object. The smallest, a star, covers 1.2."""
 
@@ -31,7 +33,7 @@ def read_scene(pixels: NDArray[np.uint8], world: World = WHOLE, look: Look = DEF
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or min(pixels.shape[:2]) < 32:
         raise ValueError(f"a picture is uint8 [H, W, 3] of at least 32 pixels, not {pixels.dtype} {pixels.shape}")
     short = min(pixels.shape[:2])
-    fine = framed(pixels, min(short, FINE_SIDE))
+    fine = framed(pixels, min(max(short, FINE_SIDES[0]), FINE_SIDES[1]))
     picture = framed(pixels, SIDE if short >= SIDE else SMALL_SIDE)
     ground = read_ground(picture, world.backgrounds)
     if ground.colour.word is None:

@@ -26,50 +26,57 @@ from curation.scenes.studio import SIDE
 from curation.scenes.zoo.pictures import as_input, indices, pictures, scene_of
 from curation.scenes.zoo.tokenizer import make_tokenizer
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
+from curation.scenes.zoo.vae import CHANNELS
 
 PICTURES = 60_000
-LR = 8e-4
+LR = 1e-3
 MAX_TOKENS = 40
 """The studio's dense captions have at most 36; attention over 77 would take a third more time."""
-REDUCED = (32, 16)
+REDUCED = (24, 12)
 """Some pictures are shown scaled down to these sides and up again, with that as their original size."""
 REDUCED_SHARE = 0.1
 CAPTIONS = {"dense": 0.75, "medium": 0.1, "short": 0.05, "empty": 0.1}
 
 
 def make_text_encoders(vocabulary: int) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
-    """Untrained: three layers each, widths 96 and 128."""
+    """Untrained: three layers each, widths 64 and 96."""
     both = {
         "vocab_size": vocabulary,
         "num_hidden_layers": 3,
-        "num_attention_heads": 4,
         "max_position_embeddings": MAX_TOKENS,
         "bos_token_id": 0,
         "eos_token_id": 1,
         "pad_token_id": 1,
     }
-    first = CLIPTextConfig(hidden_size=96, intermediate_size=384, projection_dim=96, **both)
-    second = CLIPTextConfig(hidden_size=128, intermediate_size=512, projection_dim=128, hidden_act="gelu", **both)
+    first = CLIPTextConfig(hidden_size=64, intermediate_size=256, projection_dim=64, num_attention_heads=2, **both)
+    second = CLIPTextConfig(
+        hidden_size=96,
+        intermediate_size=384,
+        projection_dim=96,
+        num_attention_heads=3,
+        hidden_act="gelu",
+        **both,
+    )
     return CLIPTextModel(first), CLIPTextModelWithProjection(second)
 
 
 def make_unet() -> UNet2DConditionModel:
-    """Untrained, SDXL's shape in small: attention of depth 1 and 4 on the two lower levels."""
+    """Untrained, SDXL's shape in small: attention of depth 1 and 3 on the two lower levels."""
     return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=16,
-        out_channels=16,
+        sample_size=SIDE // 4,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(64, 96, 96),
+        block_out_channels=(32, 64, 128),
         layers_per_block=2,
-        transformer_layers_per_block=(1, 1, 4),
-        attention_head_dim=(2, 3, 3),
-        cross_attention_dim=224,
+        transformer_layers_per_block=(1, 1, 3),
+        attention_head_dim=(1, 2, 4),
+        cross_attention_dim=64 + 96,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=128 + 6 * 32,
+        projection_class_embeddings_input_dim=96 + 6 * 32,
         norm_num_groups=16,
     )
 
@@ -83,7 +90,7 @@ class Parts(nn.Module):
         self.unet = make_unet()
 
     def forward(self, latents: Tensor, timesteps: Tensor, tokens: Tensor, sizes: Tensor) -> Tensor:
-        """v of noisy `latents` [B, 16, 8, 8] at `timesteps` [B], for `tokens` [B, T] and time ids `sizes` [B, 6]."""
+        """v of noisy `latents` [B, 12, 12, 12] at `timesteps` [B], for `tokens` [B, T] and time ids `sizes` [B, 6]."""
         first = self.text_encoder(tokens, output_hidden_states=True)
         second = self.text_encoder_2(tokens, output_hidden_states=True)
         text = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
@@ -123,11 +130,11 @@ def reduced(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def encoded(vae: AutoencoderKL, work: Path) -> Tensor:
-    """float16 [1 + len(REDUCED), PICTURES, 16, 8, 8]: scaled latents of the pictures, whole and reduced."""
+    """float16 [1 + len(REDUCED), PICTURES, 12, 12, 12]: scaled latents of the pictures, whole and reduced."""
     path = work / "latents.pt"
     if not path.exists():
         images = pictures(work, PICTURES)
-        latents = torch.empty(1 + len(REDUCED), PICTURES, 16, 8, 8, dtype=torch.float16)
+        latents = torch.empty(1 + len(REDUCED), PICTURES, CHANNELS, SIDE // 4, SIDE // 4, dtype=torch.float16)
         for i, side in enumerate((SIDE, *REDUCED)):
             for start in range(0, PICTURES, 500):
                 batch = np.asarray(images[start : start + 500])
@@ -156,7 +163,7 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
         sides = np.where(dice.random(batch) < REDUCED_SHARE, dice.integers(1, 1 + len(REDUCED), batch), 0)
         clean = latents[torch.from_numpy(sides), torch.from_numpy(which)].float().to(device())
         texts = [caption(int(i), (step, n)) for n, i in enumerate(which)]
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device())
+        tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids.to(device())
         original = torch.tensor((SIDE, *REDUCED), dtype=torch.float32)[torch.from_numpy(sides)]
         side = torch.full((batch,), float(SIDE))
         sizes = torch.stack([original, original, 0 * side, 0 * side, side, side], dim=1).to(device())
