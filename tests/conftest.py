@@ -65,3 +65,11 @@ def llava_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_llava import tiny_llava
 
     return tiny_llava(tmp_path_factory.mktemp("models") / "llava")
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SDXL pipeline that predicts noise; treat as read-only."""
+    from tests.tiny_sdxl import tiny_sdxl
+
+    return tiny_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
