@@ -1,20 +1,36 @@
-"""YAML file and `--set` overrides → `Config`, or a `ConfigError`: the setting, what was given, what is allowed."""
+"""YAML file and `--set` overrides → settings, or a `ConfigError`: the setting, what was given, what is allowed.
+
+The commands load by `load_config` (curations) and `load_train_config` (trainings).
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.config import Config
+from curation.config.train import TrainConfig
 from curation.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Settings of a curation, as `load`."""
+    return load(path, overrides, model=Config)
+
+
+def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainConfig:
+    """Settings of a training, as `load`."""
+    return load(path, overrides, model=TrainConfig)
+
+
+def load(path: str | Path, overrides: Iterable[str] = (), *, model: type[M]) -> M:
     """Read `path` and apply `overrides` ("stages.select.top=1000", values in YAML). Raises ConfigError."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -30,15 +46,23 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError("", f"{path} must hold settings as `key: value`, found {type(data).__name__}")
     for override in overrides:
         _apply(data, override)
-    return make_config(data)
+    return make(data, model=model)
 
 
 def make_config(data: Mapping[str, Any]) -> Config:
-    """Validate a plain dict of settings. Raises ConfigError with the dotted path of the first wrong setting."""
+    """Settings of a curation, as `make`."""
+    return make(data, model=Config)
+
+
+def make(data: Mapping[str, Any], *, model: type[M], under: str = "") -> M:
+    """Validate a plain dict of settings. Raises ConfigError with the dotted path of the first wrong setting.
+
+    `under` is put before that path: where in a larger file the dict stands.
+    """
     try:
-        return Config.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise _explain(error) from None
+        raise _explain(error, model, under) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -71,17 +95,18 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise ConfigError(".".join(keys[:depth]), f"is the value {node!r} and has no setting {key!r}")
 
 
-def _explain(error: ValidationError) -> ConfigError:
+def _explain(error: ValidationError, model: type[BaseModel], under: str) -> ConfigError:
     """The most telling of pydantic's errors: unknown keys first, then the deepest path (of a union's branches)."""
     errors = error.errors(include_url=False)
     errors.sort(key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     first = errors[0]
-    loc = [part for part in first["loc"] if not _is_branch(part)]
-    path = ".".join(str(part) for part in loc)
+    loc, _ = _place(model, first["loc"])
+    path = ".".join([*([under] if under else []), *loc])
     given = first.get("input")
     if first["type"] == "extra_forbidden":
-        valid = _fields_at(Config, loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), valid, n=1, cutoff=0.5)
+        _, beside = _place(model, first["loc"][:-1])
+        valid = list(dict.fromkeys(name for m in beside for name in m.model_fields))
+        near = difflib.get_close_matches(loc[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed here: {', '.join(valid)}"
         return ConfigError(path, f"unknown setting; {hint}")
     if first["type"] == "missing":
@@ -90,20 +115,28 @@ def _explain(error: ValidationError) -> ConfigError:
     return ConfigError(path, f"{message} (given: {given!r})" if not isinstance(given, dict) else message)
 
 
-def _is_branch(part: int | str) -> bool:
-    """True for the parts that pydantic adds to a path to say which branch of a union it tried."""
-    return isinstance(part, str) and (part.endswith("Settings") or "[" in part)
-
-
-def _fields_at(model: type[BaseModel], loc: list[Any]) -> list[str]:
+def _place(model: type[BaseModel], loc: Iterable[int | str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """pydantic's path without the parts that say which branch of a union it tried, and the models it leads to."""
+    path: list[str] = []
+    models = [model]
     for part in loc:
-        if isinstance(part, int):
+        name = str(part)
+        branch = [m for m in models if m.__name__ == name or (len(models) > 1 and _kind(m) == name)]
+        if branch or "[" in name:
+            models = branch or models
             continue
-        found = _models_in(model.model_fields[part].annotation)
-        if not found:
-            return []
-        model = found[0]
-    return list(model.model_fields)
+        path.append(name)
+        fields = [m.model_fields[name] for m in models if name in m.model_fields]
+        if fields:  # else an index, a key of a dict, or an unknown setting
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    return path, models
+
+
+def _kind(model: type[BaseModel]) -> str | None:
+    """The word in `kind` by which a model is told from others of its union."""
+    field = model.model_fields.get("kind")
+    words = get_args(field.annotation) if field else ()
+    return words[0] if len(words) == 1 and isinstance(words[0], str) else None
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from curation.config import Config
 from curation.errors import ConfigError
 from curation.fingerprint import result_settings
-from curation.load import load_config, make_config
+from curation.load import load_config, load_train_config, make, make_config
 
 
 def minimal(**stages: Any) -> dict[str, Any]:
@@ -129,3 +130,25 @@ def test_speed_settings_are_no_part_of_the_result() -> None:
     fast = make_config(minimal(fetch={"run": {"concurrency": 99}})).stages.fetch
     other = make_config(minimal(fetch={"min_side": 3})).stages.fetch
     assert result_settings(slow) == result_settings(fast) != result_settings(other)
+
+
+def test_trainings_load_by_the_same_rules(tmp_path: Path) -> None:
+    text = "name: a\noutput: o\nrecipe: {kind: koala, teacher: {model: m}}\ndata: {batch: 4}\nloop: {steps: 9}\n"
+    path = write(tmp_path, text)
+    config = load_train_config(path, ["recipe.losses.features=0", "data.corpora=[{path: c}]"])
+    assert (config.recipe.losses.features, config.data.corpora[0].path, config.loop.steps) == (0, "c", 9)
+    for override, message in [
+        ("recipe.losses.featurs=1", "recipe.losses.featurs: unknown setting; did you mean 'features'?"),
+        ("data.corpora=[{pth: c}]", "data.corpora.0.pth: unknown setting; did you mean 'path'?"),
+        ("ema.decai=1", "ema.decai: unknown setting; did you mean 'decay'?"),
+        ("optimizer.warmup=10", "`optimizer.warmup` is longer than the 9 steps"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_train_config(path, [override])
+        assert str(caught.value).startswith(message)
+
+
+def test_a_setting_inside_a_larger_file_has_its_whole_path() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(minimal(fetch={"min_sid": 3}), model=Config, under="base")
+    assert str(caught.value) == "base.stages.fetch.min_sid: unknown setting; did you mean 'min_side'?"
