@@ -80,8 +80,8 @@ class LossSettings(Settings):
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:
-        if not (self.task or self.output or self.features):
-            raise ValueError("all losses have weight 0: there is nothing to learn")
+        if not (self.task or self.output):
+            raise ValueError("features alone never reach the last layer: give `task` or `output` a weight")
         if self.features and not self.places:
             raise ValueError("`places` is empty, and `features` has a weight")
         return self

@@ -20,6 +20,7 @@ from curation.errors import ConfigError, CorruptionError
 from curation.fragments import MANIFEST
 from curation.pack.buckets import parse_size
 from curation.pack.index import INDEX
+from curation.run_log import RUN_FILE, read_run
 from curation.storage import Folder
 from curation.stream.index import opened, read_places
 
@@ -86,6 +87,16 @@ class Corpus:
                 for place, key in zip(mine, found, strict=True):
                     keys[place] = str(key)
         return keys
+
+
+def corpus_folder(url: str) -> str:
+    """The packed corpus at `url`, or of the last run whose output `url` is; `url` itself where it is neither."""
+    folder = Folder(url)
+    if not folder.exists(MANIFEST) and folder.exists(RUN_FILE):
+        corpus = read_run(folder)["corpus"]
+        if corpus:
+            return folder.path(corpus)
+    return url
 
 
 def open_corpus(url: str, setting: str = "corpus") -> Corpus:

@@ -6,6 +6,6 @@ of text-to-image models, by the ablations, by tests, and by `curation.scenes.jud
 
 from curation.scenes.judge.read import read_scene
 from curation.scenes.judge.reading import Cell, Finding, Reading
-from curation.scenes.judge.score import ASKED, Score, score_scene
+from curation.scenes.judge.score import ASKED, Mentioned, Score, score_scene
 
-__all__ = ["ASKED", "Cell", "Finding", "Reading", "Score", "read_scene", "score_scene"]
+__all__ = ["ASKED", "Cell", "Finding", "Mentioned", "Reading", "Score", "read_scene", "score_scene"]

@@ -19,8 +19,8 @@ LAST = {
     "aesthetic": [f"aesthetic/{EVALUATION}"],
     "classifiers": [f"watermark/{EVALUATION}", f"safety/{EVALUATION}"],
     "captioner": [f"captioner/{EVALUATION}"],
-    "vae": ["teacher/vae/config.json"],
-    "teacher": ["teacher/model_index.json"],
+    "vae": [f"teacher/vae/{EVALUATION}"],
+    "teacher": [f"teacher/{EVALUATION}"],
 }
 """What each training writes last, in the order in which they run: `aesthetic` needs `clip`, `teacher` needs `vae`."""
 

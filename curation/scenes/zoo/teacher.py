@@ -22,7 +22,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from curation.scenes.describe import dense, medium, short
 from curation.scenes.dice import Dice
-from curation.scenes.studio import SIDE
+from curation.scenes.judge import Mentioned
+from curation.scenes.studio import SIDE, studio_scene
+from curation.scenes.zoo.cards import Made, Quality, write_card
+from curation.scenes.zoo.judged import judged
 from curation.scenes.zoo.pictures import as_input, indices, pictures, scene_of
 from curation.scenes.zoo.tokenizer import make_tokenizer
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
@@ -32,6 +35,12 @@ PICTURES = 60_000
 LR = 1e-3
 MAX_TOKENS = 40
 """The studio's dense captions have at most 36; attention over 77 would take a third more time."""
+BATCH, STEPS, GUIDANCE = 50, 20, 3.0
+"""How it is sampled when it is measured."""
+WHOLE, WORST = "scenes all right, dense held-out prompts", "the worst attribute's share, dense held-out prompts"
+ABOUT = f"""A `StableDiffusionXLPipeline` that paints scenes of the studio (`curation/scenes/studio.py`) from their
+descriptions at {SIDE} × {SIDE} pixels: SDXL's two text encoders, three-level U-Net and size conditioning in small. It
+predicts v; sampled with {STEPS} Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for soft pictures."""
 REDUCED = (24, 12)
 """Some pictures are shown scaled down to these sides and up again, with that as their original size."""
 REDUCED_SHARE = 0.1
@@ -177,14 +186,33 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
         return F.mse_loss(v.float(), a * noise - b * clean)
 
     training = Training("teacher", parts, work, steps=steps, lr=LR)
-    training.run(loss)
+
+    def report(step: int) -> list[tuple[str, float]]:
+        with training.with_average():
+            return list(read_from(pipeline(parts, vae, tokenizer), 64, "dense").items())
+
+    training.run(loss, report)
     training.finish()
+    for part in (parts.text_encoder, parts.text_encoder_2, parts.unet, vae):
+        part.cpu().half()
     pipeline(parts, vae, tokenizer).save_pretrained(out)
+    made = Made(
+        title="Teacher of the embedded world",
+        about=ABOUT,
+        command=f"python -m curation.scenes.zoo.teacher --steps {steps} --batch {batch} --seed {seed}",
+        seed=seed,
+        steps=steps,
+        batch=batch,
+        seconds=training.seconds,
+        parameters=sum(p.numel() for p in parts.parameters()),
+        bars={WHOLE: 0.5, WORST: 0.85},
+    )
+    write_card(out, made, evaluate(out))
 
 
 def pipeline(parts: Parts, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffusionXLPipeline:
-    """The trained parts as a pipeline, in half precision."""
-    made = StableDiffusionXLPipeline(
+    """The trained parts as a pipeline."""
+    return StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=parts.text_encoder,
         text_encoder_2=parts.text_encoder_2,
@@ -195,9 +223,37 @@ def pipeline(parts: Parts, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> Stab
         force_zeros_for_empty_prompt=False,
         add_watermarker=False,
     )
-    return made.to(torch.float16)
+
+
+def read_from(made: StableDiffusionXLPipeline, count: int, mentioned: Mentioned) -> dict[str, float]:
+    """What the judge reads from pictures for held-out prompts: shares right by attribute, and of scenes all right."""
+    scenes = [studio_scene(("teacher", i), held_out=True) for i in range(count)]
+    say = {"dense": lambda i, s: dense(s, i), "medium": lambda i, s: medium(s), "short": lambda i, s: short(s)}
+    prompts = [say[mentioned](i, scene) for i, scene in enumerate(scenes)]
+    made.set_progress_bar_config(disable=True)
+    images: list[NDArray[np.uint8]] = []
+    for start in range(0, count, BATCH):
+        dice = [torch.Generator().manual_seed(seed) for seed in range(start, min(start + BATCH, count))]
+        found = made(prompts[start : start + BATCH], num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=dice)
+        images += [np.asarray(image) for image in found.images]
+    return judged(images, scenes, mentioned)
+
+
+def evaluate(folder: Path, count: int = 400) -> Quality:
+    """The saved pipeline on held-out prompts of each kind."""
+    made = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    rates = read_from(made, count, "dense")
+    whole = rates.pop("all right")
+    quality: dict[str, float | dict[str, float]] = {
+        WHOLE: whole,
+        WORST: min(rates.values()),
+        "Dense prompts, by attribute": rates,
+    }
+    for kind in ("medium", "short"):
+        quality[f"{kind.capitalize()} prompts, by attribute that they mention"] = read_from(made, count // 4, kind)
+    return quality
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, steps=12_000, batch=128, out="teacher")
+    given = arguments(__doc__, steps=9_000, batch=64, out="teacher")
     train(given.steps, given.batch, given.seed, given.work, given.out)

@@ -160,6 +160,18 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
         print(f"{self._checkpoint}: goes on at step {self.step}", flush=True)
 
+    @contextmanager
+    def with_average(self) -> Iterator[None]:
+        """The modules have the averaged weights in this block."""
+        own = {name: value.clone() for name, value in self.modules.state_dict().items()}
+        self.modules.load_state_dict(self.averaged)
+        self.modules.eval()
+        try:
+            yield
+        finally:
+            self.modules.load_state_dict(own)
+            self.modules.train()
+
     def finish(self) -> None:
         """Put the averaged weights into the modules."""
         self.modules.load_state_dict(self.averaged)

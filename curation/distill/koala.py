@@ -1,0 +1,213 @@
+"""KOALA's recipe (Lee et al. 2024, arXiv 2312.04005): a U-Net cut from the teacher's learns the task, the teacher's
+predictions, and the teacher's features. `curation/train/loop.py` drives it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from torch import Tensor, nn
+
+from curation.config.koala import KoalaSettings
+from curation.distill.inherit import inherit_map
+from curation.distill.losses import add_noise, feature_loss, min_snr_weights, squared_error, training_target
+from curation.distill.student import student_config
+from curation.distill.taps import Taps, pair_places
+from curation.distill.teacher import Teacher, Text, sample
+from curation.errors import CorruptionError
+from curation.train.draws import Draws
+from curation.train.recipe import Recipe, TorchBatch
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch, noised, with what the teacher says of it."""
+
+    noisy: Tensor
+    """float32 [B, C, h, w]."""
+    timesteps: Tensor
+    """int64 [B]."""
+    text: Tensor
+    """[B, T, D]."""
+    added: dict[str, Tensor]
+    """`text_embeds` [B, P] and `time_ids` [B, 6]."""
+    target: Tensor
+    """What was truly there, [B, C, h, w]."""
+    taught: Tensor | None
+    """The teacher's prediction, [B, C, h, w]."""
+    features: dict[str, Tensor]
+    """The teacher's features by the student's places."""
+
+
+class Koala(Recipe):
+    """Raises ConfigError where the student is no smaller version of the teacher."""
+
+    model: UNet2DConditionModel
+
+    def __init__(self, settings: KoalaSettings, seed: int) -> None:
+        self.settings = settings
+        self.teacher = Teacher(settings.teacher)
+        torch.manual_seed(seed)
+        self.model = UNet2DConditionModel.from_config(student_config(self.teacher.unet.config, settings.student))
+        weights = self.teacher.unet.state_dict()
+        self._inheritance = inherit_map(self.model.state_dict(), weights, settings.student.keep)
+        if settings.student.inherit:
+            sources = self._inheritance.sources
+            self.model.load_state_dict({name: weights[source] for name, source in sources.items()})
+        losses = settings.losses
+        self.weights: Mapping[str, float] = {
+            name: weight
+            for name, weight in (("task", losses.task), ("output", losses.output), ("features", losses.features))
+            if weight
+        }
+        places = pair_places(self.model, self._inheritance, losses.places) if losses.features else {}
+        self._mine = Taps(self.model, {place: place for place in places})
+        self._theirs = Taps(self.teacher.unet, places)
+        self._pairs = places
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.teacher.to(device, dtype)
+
+    # -- a step ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, batch: TorchBatch, draws: Draws) -> Prepared:
+        teacher, device = self.teacher, self.teacher.device
+        clean = self._latents(batch)
+        count = len(clean)
+        noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
+        timesteps = teacher.timesteps[draws.integers("timestep", count, len(teacher.timesteps))].to(device)
+        kept = teacher.kept[timesteps]
+        text, pooled = self._text(batch, draws.uniform("caption", count) < self.settings.caption_dropout)
+        added = {"text_embeds": pooled, "time_ids": self._sizes(batch).to(device, text.dtype)}
+        noisy = add_noise(clean, noise, kept)
+        taught, features = None, {}
+        if "output" in self.weights or "features" in self.weights:
+            taught, features = self._ask_teacher(noisy, timesteps, text, added)
+        target = training_target(teacher.prediction, clean, noise, kept)
+        return Prepared(noisy, timesteps, text, added, target, taught, features)
+
+    def losses(self, model: nn.Module, prepared: Prepared) -> dict[str, Tensor]:
+        with self._mine.listening() as features:
+            found = model(
+                prepared.noisy,
+                prepared.timesteps,
+                encoder_hidden_states=prepared.text,
+                added_cond_kwargs=prepared.added,
+                return_dict=False,
+            )[0]
+        losses = {}
+        if "task" in self.weights:
+            losses["task"] = squared_error(found, prepared.target)
+        if "output" in self.weights:
+            assert prepared.taught is not None
+            losses["output"] = squared_error(found, prepared.taught)
+        if "features" in self.weights:
+            losses["features"] = feature_loss(features, prepared.features)
+        return losses
+
+    def sample_weights(self, prepared: Prepared) -> Tensor | None:
+        gamma = self.settings.losses.min_snr
+        if gamma is None:
+            return None
+        return min_snr_weights(self.teacher.kept[prepared.timesteps], gamma, self.teacher.prediction)
+
+    def _latents(self, batch: TorchBatch) -> Tensor:
+        """Scaled latents, float32 [B, C, h, w]: from the corpus's cache, or of its pixels."""
+        if "latents" not in batch:
+            return self.teacher.encode_pixels(batch["pixels"])
+        latents: Tensor = batch["latents"]
+        channels = self.teacher.unet.config.in_channels
+        if latents.shape[1] != channels:
+            raise CorruptionError(f"the corpus's latents have {latents.shape[1]} channels, the teacher's {channels}")
+        return self.teacher.scaled(latents)
+
+    def _text(self, batch: TorchBatch, dropped: Tensor) -> Text:
+        """Text embeddings, those of no caption where `dropped` [B] says so."""
+        teacher = self.teacher
+        if "text" in batch:
+            dtype = teacher.pipeline.text_encoder.dtype
+            text, pooled = (batch[name].to(teacher.device, dtype) for name in ("text", "pooled"))
+        else:
+            text, pooled = teacher.encode_texts(batch["captions"])
+            # A kind of caption that says nothing is no caption, whatever "" would be encoded to.
+            dropped = dropped | torch.tensor([not caption for caption in batch["captions"]])
+        if dropped.any():
+            empty, empty_pooled = teacher.empty_text()
+            out = dropped.to(teacher.device)
+            text = torch.where(out[:, None, None], empty.to(text.dtype), text)
+            pooled = torch.where(out[:, None], empty_pooled.to(pooled.dtype), pooled)
+        return text, pooled
+
+    def _sizes(self, batch: TorchBatch) -> Tensor:
+        """SDXL's size conditioning [B, 6]: original size, crop, target size, rows before columns."""
+        original: Tensor = batch["original_sizes"]
+        if self.settings.constant_size is not None:
+            original = torch.tensor(self.settings.constant_size).expand_as(original)
+        return torch.cat([original, batch["crop_top_lefts"], batch["target_sizes"]], dim=1)
+
+    def _ask_teacher(
+        self, noisy: Tensor, timesteps: Tensor, text: Tensor, added: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's prediction, guided if it is set so, and the features of its conditional pass."""
+        unet = self.teacher.unet
+        noisy = noisy.to(unet.dtype)
+        with self._theirs.listening() as features:
+            found = unet(noisy, timesteps, encoder_hidden_states=text, added_cond_kwargs=added).sample
+        if (guidance := self.settings.teacher.guidance) is not None:
+            empty, pooled = (p.to(text.dtype).expand(len(noisy), *p.shape[1:]) for p in self.teacher.empty_text())
+            without = unet(
+                noisy, timesteps, encoder_hidden_states=empty, added_cond_kwargs={**added, "text_embeds": pooled}
+            ).sample
+            found = without + guidance * (found - without)
+        return found, features
+
+    # -- pictures and folders ----------------------------------------------------------------------------------------
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        student = _frozen_copy(self.model, self.teacher.unet.dtype)
+        sampling = self.settings.sampling or self.settings.teacher.sampling
+        return sample(self.teacher.pipeline_of(student), prompts, seeds, sampling)
+
+    def reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        pipeline = self.teacher.pipeline_of(self.teacher.unet)
+        return sample(pipeline, prompts, seeds, self.settings.teacher.sampling)
+
+    def save(self, folder: Path) -> None:
+        """A `StableDiffusionXLPipeline` folder in fp16, with the spacing that the student is sampled at."""
+        sampling = self.settings.sampling or self.settings.teacher.sampling
+        made = self.teacher.pipeline_of(_frozen_copy(self.model, torch.float16))
+        for name in ("vae", "text_encoder", "text_encoder_2"):  # copies, for the teacher goes on in its own precision
+            setattr(made, name, copy.deepcopy(getattr(made, name)).half())
+        made.scheduler = type(made.scheduler).from_config(
+            made.scheduler.config, timestep_spacing=sampling.timestep_spacing
+        )
+        made.save_pretrained(folder, safe_serialization=True)
+
+    def signature(self) -> Mapping[str, Any]:
+        return {"teacher": self.teacher.signature()}
+
+    def facts(self) -> Mapping[str, Any]:
+        teacher, student = (sum(p.numel() for p in m.parameters()) for m in (self.teacher.unet, self.model))
+        return {
+            "parameters": student,
+            "teacher parameters": teacher,
+            "inherited tensors": len(self._inheritance.sources) if self.settings.student.inherit else 0,
+            "teacher tensors left out": len(self._inheritance.unused),
+            "pairs of features": len(self._pairs),
+            "prediction": self.teacher.prediction,
+            "timesteps": len(self.teacher.timesteps),
+        }
+
+
+def _frozen_copy(model: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The same weights in another dtype, in eval mode: sampling must not change what learns."""
+    frozen = UNet2DConditionModel.from_config(model.config).to(model.device, dtype).eval().requires_grad_(False)
+    frozen.load_state_dict(model.state_dict())
+    return frozen

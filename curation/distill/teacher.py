@@ -1,0 +1,191 @@
+"""The teacher: a frozen pipeline of SDXL's kind, with the VAE, the text encoders and the noise schedule of its student.
+
+Loaded from a folder or the hub, from safetensors alone. A step-distilled teacher (SDXL-Turbo, SDXL-Lightning) is the
+same with other settings: its U-Net's file, its timesteps, what it predicts, how it is sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers.models import AutoencoderKL
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from curation.config.koala import SamplingSettings, TeacherSettings
+from curation.errors import ConfigError
+from curation.model_signature import file_signature, model_signature
+from curation.models import fetch_file, is_local, load_options, located
+
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+Text = tuple[Tensor, Tensor]
+"""Embeddings [B, T, D], and pooled [B, P]."""
+
+
+class Teacher:
+    """Loads at once, on the CPU; `to` moves it. Raises ConfigError where there is no such pipeline."""
+
+    def __init__(self, settings: TeacherSettings) -> None:
+        self.settings = settings
+        self.pipeline = _load(settings)
+        self.unet: UNet2DConditionModel = self.pipeline.unet
+        for part in (self.unet, self.pipeline.vae, self.pipeline.text_encoder, self.pipeline.text_encoder_2):
+            part.requires_grad_(False).eval()
+        schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
+        self.kept: Tensor = schedule.alphas_cumprod
+        """ᾱ by timestep, float32 [1000 or so]."""
+        self.prediction: str = settings.prediction or schedule.config.prediction_type
+        self.timesteps = torch.tensor(settings.timesteps or range(len(self.kept)), dtype=torch.int64)
+        """What training draws from."""
+        if int(self.timesteps.max()) >= len(self.kept):
+            raise ConfigError(
+                "recipe.teacher.timesteps", f"{int(self.timesteps.max())} is no timestep: there are {len(self.kept)}"
+            )
+        self._empty: Text | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move all of it. In fp16 the VAE stays in fp32 where it asks for it (`force_upcast`): SDXL's own overflows."""
+        self.pipeline.to(device, dtype)
+        if dtype == torch.float16 and self.pipeline.vae.config.force_upcast:
+            self.pipeline.vae.to(dtype=torch.float32)
+        self.kept, self._empty = self.kept.to(device), None
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device  # type: ignore[no-any-return]
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Scaled latents, float32 [B, C, H/f, W/f], of uint8 `pixels` [B, 3, H, W]: the mean of the posterior, so that
+        latents from a cache are the same."""
+        vae: AutoencoderKL = self.pipeline.vae
+        images = pixels.to(self.device, vae.dtype) / 127.5 - 1
+        return self.scaled(vae.encode(images).latent_dist.mean)
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Latents as the VAE gives them → as the U-Net takes them, float32 on the teacher's device."""
+        config = self.pipeline.vae.config
+        latents = latents.to(self.device).float()
+        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if mean is not None and std is not None:  # Playground v2.5's VAE has them
+            shape = (1, -1, 1, 1)
+            latents = (latents - latents.new_tensor(mean).view(shape)) / latents.new_tensor(std).view(shape)
+        return latents * config.scaling_factor
+
+    def encode_texts(self, captions: Sequence[str]) -> Text:
+        """Embeddings as the pipeline makes them: both encoders' penultimate layers side by side, the second pooled."""
+        text, _, pooled, _ = self.pipeline.encode_prompt(
+            list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return text, pooled
+
+    def empty_text(self) -> Text:
+        """What stands for no caption, [1, T, D] and [1, P]: zeros where the pipeline says so, as SDXL's, else ""."""
+        if self._empty is None:
+            text, pooled = self.encode_texts([""])
+            if self.pipeline.config.force_zeros_for_empty_prompt:
+                text, pooled = torch.zeros_like(text), torch.zeros_like(pooled)
+            self._empty = text, pooled
+        return self._empty
+
+    def pipeline_of(self, unet: UNet2DConditionModel) -> StableDiffusionXLPipeline:
+        """A pipeline of the teacher's parts around another U-Net, whose scheduler says what this teacher predicts."""
+        parts = {name: getattr(self.pipeline, name) for name in PARTS} | {"unet": unet}
+        parts["scheduler"] = type(self.pipeline.scheduler).from_config(
+            self.pipeline.scheduler.config, prediction_type=self.prediction
+        )
+        made = StableDiffusionXLPipeline(
+            **parts,
+            force_zeros_for_empty_prompt=self.pipeline.config.force_zeros_for_empty_prompt,
+            add_watermarker=False,
+        )
+        made.set_progress_bar_config(disable=True)
+        return made
+
+    def signature(self) -> dict[str, Any]:
+        """What names this teacher: its files' hashes, or its name and revision on the hub."""
+        given = self.settings
+        found: dict[str, Any] = {"model": given.model, "revision": given.revision}
+        if is_local(given.model):
+            folder = Path(given.model).expanduser()
+            names = ("unet", "vae", "text_encoder", "text_encoder_2")
+            found = {name: model_signature("recipe.teacher.model", str(folder / name)) for name in names}
+        if given.unet and Path(given.unet).expanduser().is_file():
+            found["unet_file"] = file_signature("recipe.teacher.unet", given.unet)
+        return found
+
+
+def sample(
+    pipeline: StableDiffusionXLPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: SamplingSettings,
+    batch: int = 32,
+) -> list[Image.Image]:
+    """A picture a prompt. Each has noise of its own seed, drawn on the CPU: the same in any batch and on any device.
+
+    Guidance is `sampling.guidance`; "" is what it is guided away from.
+    """
+    pipeline.scheduler = type(pipeline.scheduler).from_config(
+        pipeline.scheduler.config, timestep_spacing=sampling.timestep_spacing
+    )
+    images: list[Image.Image] = []
+    for start in range(0, len(prompts), batch):
+        given = list(prompts[start : start + batch])
+        dice = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch]]
+        images += pipeline(
+            prompt=given,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance,
+            generator=dice,
+            output_type="pil",
+        ).images
+    return images
+
+
+def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:
+    where = "recipe.teacher.model"
+    if is_local(settings.model):
+        folder = Path(settings.model).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(where, f"no folder {settings.model}")
+        missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
+        if missing:
+            raise ConfigError(where, f"{settings.model} is no pipeline of SDXL's kind: it has no {missing[0]}")
+    options: dict[str, Any] = {**load_options(settings.revision), "torch_dtype": torch.float32}
+    try:
+        if settings.vae is not None:
+            options["vae"] = AutoencoderKL.from_pretrained(
+                located(settings.vae), use_safetensors=True, torch_dtype=torch.float32
+            )
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            located(settings.model), variant=settings.variant, add_watermarker=False, **options
+        )
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(where, f"{settings.model} cannot be loaded: {reason}") from None
+    if settings.unet is not None:
+        _replace_weights(pipeline.unet, settings.unet)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _replace_weights(unet: UNet2DConditionModel, file: str) -> None:
+    where = "recipe.teacher.unet"
+    path = Path(file).expanduser()
+    if not path.is_file():
+        owner, slash, rest = file.partition("/")
+        name, second, inside = rest.partition("/")
+        if not slash or not second or path.is_absolute():
+            raise ConfigError(where, f"no file {file}")
+        path = fetch_file(where, f"{owner}/{name}", inside, None)
+    try:
+        unet.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(where, f"{file} does not fit the teacher's U-Net: {reason}") from None

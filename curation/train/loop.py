@@ -1,0 +1,278 @@
+"""The loop: batches of the stream → a recipe's losses → steps of the optimiser, with an average of the weights,
+checkpoints, metrics and sample pictures. It knows no recipe; `run.py` calls it.
+
+All that is random is a pure function of the seed and the place (`draws.py`, the stream's order), so a run that was
+killed and goes on from its last checkpoint makes the same losses as one that was not, on a CPU to the bit; and two
+processes make the losses of one with the same global batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from curation.config.train import TrainConfig
+from curation.errors import ConfigError, RunError
+from curation.stream.loader import CorpusLoader
+from curation.stream.order import key_of
+from curation.train.average import Average
+from curation.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from curation.train.draws import Draws
+from curation.train.flops import flops_of
+from curation.train.identity import check_identity, identity
+from curation.train.metrics import Metrics, peak_memory
+from curation.train.optimizer import make_optimizer, make_schedule
+from curation.train.recipe import Recipe, TorchBatch
+from curation.train.watcher import Watcher
+
+CHECKPOINTS = "checkpoints"
+
+
+class Loop:
+    """A training from its last checkpoint, or from its beginning, to its last step."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        recipe: Recipe,
+        loader: CorpusLoader,
+        accelerator: Accelerator,
+        watcher: Watcher,
+    ) -> None:
+        """Raises ConfigError where the checkpoints in `config.output` are of another training."""
+        self.config, self.recipe, self.loader, self.accelerator = config, recipe, loader, accelerator
+        self.folder = Path(config.output)
+        self._watcher = watcher
+        self.average = Average(recipe.model, config.ema)
+        self.average.to(accelerator.device)
+        self._optimizer = make_optimizer(recipe.model.parameters(), config.optimizer)
+        model: nn.Module = torch.compile(recipe.model) if config.loop.compile else recipe.model  # type: ignore[assignment]
+        self.model, self._prepared_optimizer = accelerator.prepare(model, self._optimizer)
+        self._schedule = make_schedule(self._optimizer, config.optimizer, config.loop.steps)
+        self._identity = identity(config, dict(recipe.signature()))
+        self.step = 0
+        """Optimiser steps done."""
+        self.seconds = 0.0
+        """Of training, over all sessions."""
+        self.flops: int | None = None
+        """Of a sample, forward and back, with the frozen models."""
+        if (path := latest_checkpoint(self.folder / CHECKPOINTS)) is not None:
+            self._load(load_checkpoint(path))
+        self._batches = self._endless()
+        self._window = _Window()
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Do the steps that are left.
+
+        Raises RunError where a loss is no number, and whatever the watcher raises when it wants an end; then the steps
+        up to there are in a checkpoint.
+        """
+        steps, every = self.config.loop.steps, self.config.loop
+        metrics = Metrics(self.folder, self.step) if self.accelerator.is_main_process else None
+        saved, before, started = self.step, self.seconds, time.monotonic()
+        try:
+            while self.step < steps:
+                norm = self._step()
+                self.seconds = before + time.monotonic() - started
+                if self.step % every.log_every == 0 or self.step == steps:
+                    line = self._line(norm)
+                    if metrics is not None:
+                        metrics.add(line)
+                        self._watcher.step(line)
+                if stop := self._agreed_stop():
+                    self.save()
+                    raise stop
+                if self.step % every.checkpoint_every == 0 or self.step == steps:
+                    self.save()
+                    saved = self.step
+                if self.config.grids.prompts and (self.step % self.config.grids.every == 0 or self.step == steps):
+                    self._draw(self.step)
+            if saved != self.step:
+                self.save()
+        finally:
+            if metrics is not None:
+                metrics.close()
+
+    def _step(self) -> Tensor | None:
+        """One step of the optimiser; the norm of its gradient where it is clipped."""
+        loop, norm = self.config.loop, None
+        self.model.train()
+        for part in range(loop.accumulate):
+            batch = self._next()
+            number = self.step * loop.accumulate + part
+            prepared = self._prepare(batch, number)
+            if self.flops is None:
+                self.flops = self._count(batch, number)
+            with self.accelerator.accumulate(self.model):
+                losses, total = self._losses(self.model, prepared)
+                if not torch.isfinite(total):
+                    raise RunError(
+                        f"the loss is {total.item()} at step {self.step + 1}; "
+                        f"{', '.join(f'{name} {value.mean().item():.4g}' for name, value in losses.items())}; "
+                        f"the keys of the batch: {', '.join(batch['keys'])}"
+                    )
+                self.accelerator.backward(total)
+                if self.accelerator.sync_gradients and self.config.optimizer.clip is not None:
+                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+                self._prepared_optimizer.step()
+                self._prepared_optimizer.zero_grad()
+            self._window.add({**losses, "total": total}, len(batch["keys"]), batch["epoch"])
+        self._schedule.step()
+        self.step += 1
+        self.average.update(self.step)
+        return norm
+
+    def _prepare(self, batch: TorchBatch, number: int) -> Any:
+        share = self.config.data.batch // self.accelerator.num_processes
+        draws = Draws(self.config.seed, number, self.accelerator.process_index * share)
+        # what a library may draw by itself, like dropout, follows from the place as well
+        torch.manual_seed(key_of(self.config.seed, number, self.accelerator.process_index) >> 1)
+        with torch.no_grad():
+            return self.recipe.prepare(batch, draws)
+
+    def _losses(self, model: nn.Module, prepared: Any) -> tuple[dict[str, Tensor], Tensor]:
+        with self.accelerator.autocast():
+            losses = self.recipe.losses(model, prepared)
+        return losses, total_loss(losses, self.recipe.weights, self.recipe.sample_weights(prepared))
+
+    def _count(self, batch: TorchBatch, number: int) -> int:
+        """FLOPs of a sample: of a pass of its own, whose gradients are thrown away."""
+
+        def whole_pass() -> None:
+            _, total = self._losses(self.recipe.model, self._prepare(batch, number))
+            total.backward()  # type: ignore[no-untyped-call]
+
+        counted = flops_of(whole_pass) // max(1, len(batch["keys"]))
+        self.recipe.model.zero_grad(set_to_none=True)
+        return counted
+
+    def _next(self) -> TorchBatch:
+        started = time.monotonic()
+        batch = next(self._batches)
+        self._window.waited += time.monotonic() - started
+        return batch
+
+    def _endless(self) -> Iterator[TorchBatch]:
+        while True:
+            yield from self.loader
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _line(self, norm: Tensor | None) -> dict[str, Any]:
+        """What happened since the last line, over all ranks."""
+        window, self._window = self._window, _Window()
+        means = self.accelerator.reduce(window.means(self.accelerator.device), reduction="mean")
+        total = means.pop("total").item()
+        seconds = time.monotonic() - window.started
+        return {
+            "step": self.step,
+            "loss": total,
+            "losses": {name: value.item() for name, value in means.items()},
+            "lr": self._optimizer.param_groups[0]["lr"],
+            "grad_norm": norm.item() if norm is not None else None,
+            "epoch": window.epoch,
+            "samples": self.step * self.config.loop.accumulate * self.config.data.batch,
+            "samples_per_s": window.samples * self.accelerator.num_processes / seconds,
+            "data_wait": window.waited / seconds,
+            "seconds": self.seconds,
+            "peak_memory": peak_memory(),
+        }
+
+    def _agreed_stop(self) -> BaseException | None:
+        """What a rank's watcher wants the run to end with; the same step for all ranks."""
+        wish = self._watcher.stop()
+        if self.accelerator.num_processes == 1:
+            return wish
+        wishes = torch.tensor([float(wish is not None)], device=self.accelerator.device)
+        if self.accelerator.reduce(wishes, reduction="sum").item():
+            return wish or RunError("another rank was stopped")
+        return None
+
+    def _draw(self, step: int) -> None:
+        """Pictures of the fixed prompts, by the first rank."""
+        if self.accelerator.is_main_process:
+            grids = self.config.grids
+            with self.average.applied():
+                images = self.recipe.sample(grids.prompts, grid_seeds(self.config))
+            folder = self.folder / "grids" / f"{step:08d}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for i, image in enumerate(images):
+                image.save(folder / f"{i:02d}.png")
+        self.accelerator.wait_for_everyone()
+
+    # -- checkpoints -------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint; the first rank does, for all hold the same."""
+        if self.accelerator.is_main_process:
+            weights = {"model": self.recipe.model.state_dict()}
+            if average := self.average.weights():
+                weights["ema"] = average
+            scaler = self.accelerator.scaler
+            states = {
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": {"last_epoch": self._schedule.last_epoch},
+                "scaler": scaler.state_dict() if scaler is not None else {},
+            }
+            facts = {
+                "stream": self.loader.state_dict(),
+                "identity": self._identity,
+                "updates": self.average.updates,
+                "seconds": self.seconds,
+                "flops": self.flops,
+            }
+            checkpoint = Checkpoint(self.step, weights, states, facts)
+            save_checkpoint(self.folder / CHECKPOINTS, checkpoint, self.config.loop.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        facts = checkpoint.facts
+        check_identity(self._identity, facts["identity"], self.config.output)
+        if checkpoint.step > self.config.loop.steps:
+            raise ConfigError("loop.steps", f"{self.config.loop.steps} are fewer than the {checkpoint.step} done")
+        self.recipe.model.load_state_dict(dict(checkpoint.weights["model"]))
+        self.average.load(checkpoint.weights.get("ema", {}), int(facts["updates"]))
+        self._optimizer.load_state_dict(checkpoint.states["optimizer"])
+        self._schedule.last_epoch = int(checkpoint.states["schedule"]["last_epoch"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(checkpoint.states["scaler"])
+        self.loader.load_state_dict(facts["stream"])
+        self.step, self.seconds, self.flops = checkpoint.step, float(facts["seconds"]), facts["flops"]
+
+
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float], samples: Tensor | None = None) -> Tensor:
+    """The number to minimise: the weighted sum of `losses` ([B] each), with a weight a sample [B] if given; a mean."""
+    whole = torch.stack([weight * losses[name] for name, weight in weights.items() if weight]).sum(0)
+    return (whole if samples is None else samples * whole).mean()
+
+
+def grid_seeds(config: TrainConfig) -> list[int]:
+    """A seed for each prompt of the grids."""
+    return [config.grids.seed + i for i in range(len(config.grids.prompts))]
+
+
+class _Window:
+    """What happened since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.waited = 0.0
+        self.samples = self.epoch = self._batches = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, losses: Mapping[str, Tensor], samples: int, epoch: int) -> None:
+        for name, value in losses.items():
+            mean = value.detach().mean()
+            self._sums[name] = self._sums[name] + mean if name in self._sums else mean
+        self.samples, self.epoch, self._batches = self.samples + samples, epoch, self._batches + 1
+
+    def means(self, device: torch.device) -> dict[str, Tensor]:
+        return {name: (total / self._batches).to(device) for name, total in self._sums.items()}

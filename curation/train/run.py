@@ -1,0 +1,196 @@
+"""A training from its config to a folder that stock libraries load.
+
+    from curation.load import load_train_config
+    from curation.train.run import train
+
+    result = train(load_train_config("configs/koala_700m.yaml", ["data.corpora=[{path: runs/laion-hr/pack-…}]"]))
+    print(result.model, result.report)
+
+`train_hook.py` is this call; `accelerate launch`, `torchrun` and Ray Train start it once a rank.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
+
+from curation.config.train import TrainConfig
+from curation.errors import ConfigError
+from curation.storage import storage_errors
+from curation.stream.loader import CorpusLoader
+from curation.stream.stream import CorpusStream
+from curation.train.loop import Loop, grid_seeds
+from curation.train.metrics import peak_memory
+from curation.train.recipe import Recipe
+from curation.train.recipes import make_recipe
+from curation.train.report import write_report
+from curation.train.watcher import Watcher
+
+RUN = "run.json"
+MODEL = "model"
+_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a finished training left things."""
+
+    model: Path
+    """What was learnt, as a folder."""
+    report: Path
+    facts: dict[str, Any]
+    """`run.json`."""
+
+
+def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
+    """Train, or go on from the last checkpoint in `config.output`; a finished training is not done again.
+
+    Raises ConfigError before any work where it can, RunError (StorageError, CorruptionError) where it cannot go on.
+    """
+    folder, watcher = Path(config.output), watcher or Watcher()
+    if (done := finished(config)) is not None:
+        return done
+    if not config.data.corpora:
+        raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
+    accelerator = _accelerator(config)
+    if config.data.batch % accelerator.num_processes:
+        raise ConfigError(
+            "data.batch", f"{config.data.batch} samples cannot be shared out to {accelerator.num_processes} ranks"
+        )
+    stream = CorpusStream(
+        config.data.stream(config.seed), rank=accelerator.process_index, world=accelerator.num_processes
+    )
+    stream.plan()
+    recipe = make_recipe(config)
+    recipe.to(accelerator.device, _DTYPES[config.loop.precision])
+    _prepare_model(recipe, config, accelerator.device)
+    with storage_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    loader = CorpusLoader(
+        stream,
+        workers=config.data.workers,
+        resolution=config.data.resolution,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+    loop = Loop(config, recipe, loader, accelerator, watcher)
+    if accelerator.is_main_process:
+        watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
+        _draw_reference(config, recipe)
+    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts())}
+    try:
+        loop.run()
+        if accelerator.is_main_process:
+            _finish(config, loop, facts)
+        accelerator.wait_for_everyone()
+    except BaseException as error:
+        if accelerator.is_main_process:
+            _write(folder, {**facts, **_state(loop), "status": _status(error), "error": str(error)})
+            write_report(folder)
+        raise
+    finally:
+        stream.close()
+    result = finished(config)
+    assert result is not None
+    return result
+
+
+def finished(config: TrainConfig) -> TrainResult | None:
+    """The result of a training that was done before with the same settings."""
+    folder = Path(config.output)
+    try:
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if facts.get("status") != "done" or facts["config"] != config.model_dump(mode="json"):
+        return None
+    return TrainResult(folder / MODEL, folder / "report.html", facts)
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    return Accelerator(
+        mixed_precision=config.loop.precision,
+        cpu=not torch.cuda.is_available(),
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=config.loop.accumulate, sync_with_dataloader=False
+        ),
+    )
+
+
+def _prepare_model(recipe: Recipe, config: TrainConfig, device: torch.device) -> None:
+    recipe.model.to(device)
+    if config.loop.gradient_checkpointing:
+        enable = getattr(recipe.model, "enable_gradient_checkpointing", None)
+        if enable is None:
+            raise ConfigError("loop.gradient_checkpointing", f"{type(recipe.model).__name__} cannot do it")
+        enable()
+
+
+def _draw_reference(config: TrainConfig, recipe: Recipe) -> None:
+    """The teacher's pictures of the fixed prompts, once."""
+    folder = Path(config.output) / "grids" / "reference"
+    if config.grids.prompts and not folder.exists():
+        images = recipe.reference(config.grids.prompts, grid_seeds(config))
+        for i, image in enumerate(images or ()):
+            folder.mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"{i:02d}.png")
+
+
+def _finish(config: TrainConfig, loop: Loop, facts: dict[str, Any]) -> None:
+    folder = loop.folder
+    temporary = folder / f"writing-{MODEL}"
+    with storage_errors(str(folder / MODEL)):
+        shutil.rmtree(temporary, ignore_errors=True)
+        with loop.average.applied():
+            loop.recipe.save(temporary)
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        os.rename(temporary, folder / MODEL)
+    _write(folder, {**facts, **_state(loop), "status": "done"})
+    write_report(folder)
+
+
+def _state(loop: Loop) -> dict[str, Any]:
+    """How far the run is, and what it took."""
+    config, world = loop.config, loop.accelerator.num_processes
+    samples = loop.step * config.loop.accumulate * config.data.batch
+    return {
+        "steps": loop.step,
+        "samples": samples,
+        "epochs": loop.loader.state_dict()["epoch"],
+        "seconds": loop.seconds,
+        "device": _device_name(),
+        "devices": world,
+        "device_hours": loop.seconds * world / 3600,
+        "flops_per_sample": loop.flops,
+        "flops": None if loop.flops is None else loop.flops * samples,
+        "peak_memory": peak_memory(),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "accelerate", "curation")},
+        "written": time.time(),
+    }
+
+
+def _device_name() -> str:
+    return (
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores, {platform.machine()}"
+    )
+
+
+def _status(error: BaseException) -> str:
+    return "failed" if isinstance(error, Exception) else "stopped"
+
+
+def _write(folder: Path, facts: dict[str, Any]) -> None:
+    with storage_errors(str(folder / RUN)):
+        temporary = folder / f"{RUN}.tmp"
+        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / RUN)
