@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -58,15 +59,17 @@ def main() -> int:
 
 
 def _train(given: argparse.Namespace) -> int:
-    from curation.stream.corpus import corpus_folder
+    from curation.stream.corpus import corpus_setting
 
-    sets = list(given.set)
-    if given.corpus:
-        sets.append(f"data.corpora=[{', '.join(f'{{path: {corpus_folder(path)!r}}}' for path in given.corpus)}]")
+    sets = [*given.set, *corpus_setting(given.corpus)]
     if given.output:
         sets.append(f"output={given.output}")
     config = load_train_config(given.config, sets)
     _log_to(Path(config.output))
+    # They tell of a package that only GPUs need; and a bar for each file that is loaded is no news.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     # torch and diffusers take seconds to import: not before the settings are right
     from curation.train.run import train
     from curation.train.terminal import Stopped, Terminal
@@ -86,6 +89,8 @@ def _train(given: argparse.Namespace) -> int:
         return 130
     finally:
         terminal.close()
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     facts = result.facts
     out.print(
         f"{facts['steps']:,} steps, {facts['samples']:,} samples, {facts['seconds']:.0f} s, "

@@ -94,6 +94,33 @@ def plan(
 
 
 @app.command()
+def train(
+    config: ConfigFile,
+    corpus: Annotated[
+        list[str], typer.Option("--corpus", metavar="DIR", help="Packed corpus, or a run's output.")
+    ] = [],  # noqa: B006
+    sets: Sets = [],  # noqa: B006
+    output: OutputOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    gpus: Annotated[bool, typer.Option("--gpus", help="A GPU for each.")] = False,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
+) -> None:
+    """Train on Ray Train, as train_hook.py does in one process; goes on from the last checkpoint."""
+    from curation.load import load_train_config
+    from curation.stream.corpus import corpus_setting
+
+    given = [*sets, *corpus_setting(corpus), *([f"output={output}"] if output else [])]
+    settings = load_train_config(config, given)
+    _log_to(settings.output)
+    from pipelines.train import train_on_ray
+
+    facts = train_on_ray(settings, workers=workers, gpus=gpus, address=address)
+    out.print(f"{facts['steps']:,} steps, {facts['samples']:,} samples, {facts['seconds']:.0f} s")
+    out.print(f"model   {escape(settings.output)}/model")
+    out.print(f"report  {escape(settings.output)}/report.html")
+
+
+@app.command()
 def explain(
     output: OutputFolder,
     row: Annotated[str, typer.Argument(metavar="URL|UID", help="A row's URL or its uid.")],

@@ -157,11 +157,11 @@ def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:
         missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
         if missing:
             raise ConfigError(where, f"{settings.model} is no pipeline of SDXL's kind: it has no {missing[0]}")
-    options: dict[str, Any] = {**load_options(settings.revision), "torch_dtype": torch.float32}
+    options: dict[str, Any] = {**load_options(settings.revision), "dtype": torch.float32}
     try:
         if settings.vae is not None:
             options["vae"] = AutoencoderKL.from_pretrained(
-                located(settings.vae), use_safetensors=True, torch_dtype=torch.float32
+                located(settings.vae), use_safetensors=True, dtype=torch.float32
             )
         pipeline = StableDiffusionXLPipeline.from_pretrained(
             located(settings.model), variant=settings.variant, add_watermarker=False, **options

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,8 @@ class Corpus:
     """Of those bytes."""
     index: str = INDEX
     """Path of the index below the corpus's folder."""
+    encoded: Any = None
+    """What the manifest says of tensors in the samples, unchecked (`encode/cache.py` reads it); None: none."""
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -99,6 +102,12 @@ def corpus_folder(url: str) -> str:
     return url
 
 
+def corpus_setting(urls: Sequence[str]) -> list[str]:
+    """What `--corpus` options override in the settings of a training."""
+    listed = ", ".join(json.dumps({"path": corpus_folder(url)}) for url in urls)
+    return [f"data.corpora=[{listed}]"] if urls else []
+
+
 def open_corpus(url: str, setting: str = "corpus") -> Corpus:
     """Read manifest and index of the corpus at `url`.
 
@@ -106,7 +115,7 @@ def open_corpus(url: str, setting: str = "corpus") -> Corpus:
     """
     folder = Folder(url)
     if not folder.exists(MANIFEST):
-        inside = [name for name in folder.folders() if name.startswith("pack-")]
+        inside = [name for name in folder.folders() if name.startswith(("encode-", "pack-"))]
         hint = (
             f"; a corpus is a folder like {url}/{inside[0]}" if inside else "; foreign tars need `curate index` first"
         )
@@ -117,7 +126,8 @@ def open_corpus(url: str, setting: str = "corpus") -> Corpus:
         shards = tuple(_shard(found) for found in facts["shards"])
         kinds = tuple(str(kind) for kind in facts["captions"])
         index, size = _inside(facts["index"]["name"]), int(facts["index"]["bytes"])
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        encoded = facts.get("encoded")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(setting, f"{folder.path(MANIFEST)} is not the manifest of a packed corpus: {error}") from None
     # Its SHA-256 is for `curate fsck --deep`: a second for ten million samples, in every process that opens it.
     if (found := folder.size(index)) != size:
@@ -144,6 +154,7 @@ def open_corpus(url: str, setting: str = "corpus") -> Corpus:
         length=places.length,
         crc32c=places.crc32c,
         index=index,
+        encoded=encoded,
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
 
 from curation.config.train import TrainConfig
@@ -100,6 +101,8 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
         raise
     finally:
         stream.close()
+        if accelerator.num_processes == 1:  # or the next training in this process could not have another precision
+            AcceleratorState._reset_state(reset_partial_state=True)
     result = finished(config)
     assert result is not None
     return result

@@ -1,6 +1,7 @@
 """Trains the models of the embedded world that are not there yet: `python -m curation.scenes.zoo`, or `make zoo`.
 
-    python -m curation.scenes.zoo [NAME …]       these alone: clip, aesthetic, classifiers, captioner, vae, teacher
+    python -m curation.scenes.zoo [NAME …]       these alone: clip, aesthetic, classifiers, captioner, vae, teacher,
+                                                 wuerstchen_parts
 
 Each runs in a process of its own and goes on from its checkpoint in `runs/zoo` where it was stopped. To train a
 finished model anew, delete its folder and its checkpoint.
@@ -21,6 +22,7 @@ LAST = {
     "captioner": [f"captioner/{EVALUATION}"],
     "vae": [f"teacher/vae/{EVALUATION}"],
     "teacher": [f"teacher/{EVALUATION}"],
+    "wuerstchen_parts": [f"wuerstchen/{EVALUATION}"],
 }
 """What each training writes last, in the order in which they run: `aesthetic` needs `clip`, `teacher` needs `vae`."""
 

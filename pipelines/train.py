@@ -1,0 +1,78 @@
+"""A training on Ray Train: the same `curation.train.run.train`, once a worker. `curate train` is this call.
+
+    from pipelines.train import train_on_ray
+
+    facts = train_on_ray(config, workers=8, gpus=True)
+
+The output must be a folder that all machines share. A worker that dies takes its group with it; Ray starts the group
+again, and each worker goes on from the last checkpoint there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from curation.config.train import TrainConfig
+from curation.errors import RunError
+
+RESTARTS = 3
+"""Times that a group of workers is started again."""
+
+
+def train_on_ray(
+    config: TrainConfig,
+    *,
+    workers: int = 1,
+    gpus: bool = False,
+    address: str | None = None,
+    restarts: int = RESTARTS,
+) -> dict[str, Any]:
+    """Train on `workers` processes, each with a GPU or a CPU; returns what the run's `run.json` says.
+
+    Raises RunError where the workers failed more than `restarts` times.
+    """
+    if not ray.is_initialized():
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    # Ray's own notes on the run; what a training leaves is in its output
+    with tempfile.TemporaryDirectory(prefix="curate-train-") as notes:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"config": config.model_dump(mode="json"), "folder": os.getcwd()},
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
+            run_config=RunConfig(
+                name=config.name,
+                storage_path=notes if address is None else config.output,
+                failure_config=FailureConfig(max_failures=restarts),
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
+    from curation.train.run import finished
+
+    result = finished(config)
+    if result is None:
+        raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
+    return result.facts
+
+
+def _worker(given: dict[str, Any]) -> None:
+    """What each worker does."""
+    from curation.train.run import train
+
+    if os.path.isdir(given["folder"]):  # so that relative paths mean what they mean to the caller
+        os.chdir(given["folder"])
+    train(TrainConfig.model_validate(given["config"]))
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

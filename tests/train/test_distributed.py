@@ -1,0 +1,71 @@
+"""The same training on several processes: under torchrun, and on Ray Train, also when a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from curation.train.metrics import read_metrics
+from curation.train.run import train
+from tests.train.conftest import Make
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def alone(make: Make, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """Losses of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    train(make(folder, loop={"steps": STEPS, "log_every": 1}))
+    return losses(folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(folder)]
+
+
+def written(make: Make, folder: Path, **loop: int) -> Path:
+    """A config file for a run in `folder`."""
+    config = make(folder / "run", loop={"steps": STEPS, "log_every": 1, **loop})
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path
+
+
+def test_two_processes_are_as_one_with_the_same_batch(make: Make, tmp_path: Path, alone: list[float]) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "train_hook.py", str(written(make, tmp_path))], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("model   ") == 1
+    assert losses(tmp_path / "run") == pytest.approx(alone, rel=1e-5)
+
+
+def test_ray_train_goes_on_when_a_worker_is_killed(make: Make, tmp_path: Path, alone: list[float]) -> None:
+    """In a process of its own, for it starts a cluster and kills a part of it."""
+    command = [sys.executable, "-m", "pipelines.cli", "train", str(written(make, tmp_path, checkpoint_every=1))]
+    run = subprocess.Popen([*command, "--workers", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "run/checkpoints/00000001").exists():
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline, "no checkpoint was written"
+            time.sleep(0.02)
+        mine = psutil.Process(run.pid)
+        workers = [p for p in mine.children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+        os.kill(workers[-1].pid, signal.SIGKILL)
+        out, error = run.communicate(timeout=250)
+    finally:
+        run.kill()
+    assert run.returncode == 0, error
+    assert f"{STEPS} steps" in out
+    assert losses(tmp_path / "run") == pytest.approx(alone, rel=1e-5)

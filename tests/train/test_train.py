@@ -1,0 +1,203 @@
+"""Whole trainings of a tiny student: what they leave, that they go on to the bit, and what stops them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from safetensors.torch import load_file
+
+from curation.distill.koala import Koala
+from curation.errors import ConfigError, CorruptionError, RunError, StorageError
+from curation.train.metrics import read_metrics
+from curation.train.run import TrainResult, train
+from curation.train.watcher import Watcher
+from tests.train.conftest import Make
+
+
+class Interrupt(BaseException):
+    """What a killed run raises in these tests."""
+
+
+class StopsAt(Watcher):
+    """Ends a run after a step, with a checkpoint."""
+
+    def __init__(self, step: int) -> None:
+        self.at, self.now = step, 0
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        self.now = line["step"]
+
+    def stop(self) -> BaseException | None:
+        return Interrupt() if self.now == self.at else None
+
+
+class DiesAt(StopsAt):
+    """Kills a run after a step, with no checkpoint."""
+
+    def step(self, line: Mapping[str, Any]) -> None:
+        if line["step"] == self.at:
+            raise Interrupt
+
+
+def course(folder: Path) -> list[tuple[int, float, dict[str, float]]]:
+    """Steps and losses of a run."""
+    return [(line["step"], line["loss"], line["losses"]) for line in read_metrics(folder)]
+
+
+@pytest.fixture(scope="module")
+def whole(make: Make, tmp_path_factory: pytest.TempPathFactory) -> TrainResult:
+    """A run that nothing stopped."""
+    return train(make(tmp_path_factory.mktemp("whole"), grids={"prompts": ["a star", "two stars"], "every": 4}))
+
+
+def test_what_a_training_leaves(whole: TrainResult) -> None:
+    folder = whole.model.parent
+    lines = read_metrics(folder)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert set(lines[0]["losses"]) == {"task", "output", "features"}
+    assert lines[0]["loss"] == pytest.approx(sum(lines[0]["losses"].values()), rel=1e-5)
+    assert [line["lr"] for line in lines] == pytest.approx([1e-3] * 8)  # after the step: the next one's
+    assert {line["epoch"] for line in lines} == {0}
+    assert whole.facts["samples"] == 32
+    assert whole.facts["flops"] == 32 * whole.facts["flops_per_sample"] > 1e6
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["00000006", "00000008"]
+    assert sorted(p.name for p in (folder / "grids").iterdir()) == ["00000004", "00000008", "reference"]
+    page = whole.report.read_text()
+    assert page.count("data:image/png") == 6
+    assert "two stars" in page
+    assert any((folder / "tensorboard").iterdir())
+
+
+def test_stock_diffusers_loads_and_samples_the_student(whole: TrainResult) -> None:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(whole.model, dtype=torch.float32)
+    assert pipeline.unet.config.mid_block_type is None
+    assert pipeline.scheduler.config.timestep_spacing == "trailing"
+    average = load_file(whole.model.parent / "checkpoints/00000008/ema.safetensors")
+    for name, tensor in pipeline.unet.state_dict().items():
+        assert torch.equal(tensor.half(), average[name].half())
+    image = pipeline("a star", num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="np")
+    assert image.images.shape == (1, 32, 32, 3)
+
+
+def test_a_finished_training_is_not_done_again(whole: TrainResult, make: Make) -> None:
+    config = make(whole.model.parent, grids={"prompts": ["a star", "two stars"], "every": 4})
+    assert train(config, DiesAt(1)).facts == whole.facts
+
+
+@pytest.mark.parametrize("watcher", [StopsAt(4), DiesAt(5)])
+def test_a_run_that_goes_on_is_as_if_it_had_not_stopped(
+    whole: TrainResult, make: Make, tmp_path: Path, watcher: Watcher
+) -> None:
+    config = make(tmp_path)
+    with pytest.raises(Interrupt):
+        train(config, watcher)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "stopped"
+    train(config)
+    assert course(tmp_path) == course(whole.model.parent)
+    for name in ("model", "ema"):
+        mine, other = (
+            load_file(folder / "checkpoints/00000008" / f"{name}.safetensors")
+            for folder in (tmp_path, whole.model.parent)
+        )
+        assert all(torch.equal(mine[key], other[key]) for key in other)
+
+
+def test_more_steps_go_on_from_the_last(whole: TrainResult, make: Make, tmp_path: Path) -> None:
+    train(make(tmp_path, loop={"steps": 4, "log_every": 1}))
+    train(make(tmp_path))
+    assert course(tmp_path) == course(whole.model.parent)
+
+
+def test_parts_of_a_step_add_up(make: Make, tmp_path: Path) -> None:
+    """Two batches of 4 make a step: its loss is the mean of theirs, and the optimiser moves once."""
+    config = make(tmp_path, loop={"steps": 2, "accumulate": 2, "log_every": 1}, optimizer={"lr": 1e-12, "warmup": 0})
+    train(config)
+    single = make(tmp_path / "single", loop={"steps": 4, "log_every": 1}, optimizer={"lr": 1e-12, "warmup": 0})
+    train(single)
+    losses = [loss for _, loss, _ in course(tmp_path / "single")]
+    assert [loss for _, loss, _ in course(tmp_path)] == pytest.approx(
+        [(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2], rel=1e-5
+    )
+    assert train(config).facts["samples"] == 16
+
+
+def test_a_student_without_inheritance_begins_elsewhere(make: Make, whole: TrainResult, tmp_path: Path) -> None:
+    config = make(tmp_path)
+    recipe = config.recipe.model_copy(update={"student": config.recipe.student.model_copy(update={"inherit": False})})
+    train(config.model_copy(update={"recipe": recipe}))
+    assert course(tmp_path)[0][1] != course(whole.model.parent)[0][1]
+
+
+def test_in_bf16_with_checkpointed_activations(make: Make, whole: TrainResult, tmp_path: Path) -> None:
+    loop = {"steps": 2, "log_every": 1, "precision": "bf16", "gradient_checkpointing": True}
+    train(make(tmp_path, loop=loop))
+    for (_, loss, _), (_, other, _) in zip(course(tmp_path), course(whole.model.parent), strict=False):
+        assert loss == pytest.approx(other, rel=0.02)
+
+
+# -- what stops it ---------------------------------------------------------------------------------------------------
+
+
+def test_another_training_in_the_same_folder_is_refused(whole: TrainResult, make: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole.model.parent, folder)
+    with pytest.raises(ConfigError, match=r"optimizer\.lr: 0\.001 there, 0\.01 here; seed: 0 there, 3 here"):
+        train(make(folder, seed=3, optimizer={"lr": 1e-2, "warmup": 2}))
+    with pytest.raises(ConfigError, match=r"loop\.steps: 5 are fewer than the 8 done"):
+        train(make(folder, loop={"steps": 5}))
+
+
+def test_a_loss_that_is_no_number_names_step_and_keys(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_losses = Koala.losses
+
+    def losses(self: Koala, model: torch.nn.Module, prepared: Any) -> dict[str, torch.Tensor]:
+        found = true_losses(self, model, prepared)
+        return {**found, "task": found["task"] * float("nan")}
+
+    monkeypatch.setattr(Koala, "losses", losses)
+    with pytest.raises(RunError, match=r"the loss is nan at step 1; task nan, .* keys of the batch: [0-9a-f]{32}"):
+        train(make(tmp_path))
+    assert "the loss is nan" in (tmp_path / "report.html").read_text()
+
+
+def test_a_full_disk_is_one_clear_error(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("curation.train.checkpoint.save_file", full)
+    with pytest.raises(StorageError, match="no space left on the device"):
+        train(make(tmp_path))
+
+
+def test_a_damaged_corpus_is_named(make: Make, corpus: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "corpus"
+    shutil.copytree(corpus, copy)
+    shard = sorted((copy / "shards").glob("*.tar"))[0]
+    data = bytearray(shard.read_bytes())
+    data[700:900] = np.random.default_rng(0).bytes(200)
+    shard.write_bytes(data)
+    config = make(tmp_path / "run", loop={"steps": 30})
+    damaged = config.data.model_copy(
+        update={"corpora": (config.data.corpora[0].model_copy(update={"path": str(copy)}),)}
+    )
+    with pytest.raises(CorruptionError, match=r"00000\.tar"):
+        train(config.model_copy(update={"data": damaged}))
+
+
+def test_what_is_not_there(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.corpora: names no corpus: give --corpus DIR"):
+        train(make(tmp_path, data={"corpora": []}))
+    config = make(tmp_path)
+    teacher = config.recipe.teacher.model_copy(update={"model": str(tmp_path / "none")})
+    with pytest.raises(ConfigError, match=r"recipe\.teacher\.model: no folder"):
+        train(config.model_copy(update={"recipe": config.recipe.model_copy(update={"teacher": teacher})}))
