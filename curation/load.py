@@ -1,6 +1,7 @@
 """YAML file and `--set` overrides → settings, or a `ConfigError`: the setting, what was given, what is allowed.
 
-The commands load by `load_config` (curations) and `load_train_config` (trainings).
+The commands load by `load_config` (curations) and `load_train_config` (trainings); ablations have their own in
+`curation.ablate.arms`, over `load`.
 """
 
 from __future__ import annotations
@@ -67,16 +68,25 @@ def make(data: Mapping[str, Any], *, model: type[M], under: str = "") -> M:
 
 def _apply(data: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
+    path = path.strip()
+    if not equals or not all(path.split(".")):
         raise ConfigError("--set", f"{override!r} is not of the form stages.select.top=1000")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(path, f"the value {text!r} is not YAML") from None
+    assign(data, path, value)
+
+
+def assign(data: dict[str, Any], path: str, value: Any) -> None:
+    """Put `value` at the dotted `path` into plain settings, in place. Raises ConfigError where the path leads nowhere.
+
+    Mappings on the way are made where they lack. A key that is itself dotted, as in an ablation's overrides, is found.
+    """
+    keys = path.split(".")
     node: Any = data
     for depth, key in enumerate(keys):
-        where = ".".join(keys[: depth + 1])
+        where, rest = ".".join(keys[: depth + 1]), ".".join(keys[depth:])
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigError(where, f"is a list of {len(node)}; use an index from 0 to {len(node) - 1}")
@@ -85,6 +95,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
             else:
                 node = node[int(key)]
         elif isinstance(node, dict):
+            if rest in node:
+                node[rest] = value
+                return
             if depth == len(keys) - 1:
                 node[key] = value
             else:

@@ -1,0 +1,116 @@
+"""A claim and its estimate → supported, contradicted or undecided, in words. Called by `curation.ablate.analysis`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from curation.ablate.significance import sign_test
+from curation.ablate.statistics import Estimate, degrees_of_freedom
+from curation.ablate.student_t import t_quantile
+
+Outcome = Literal["supported", "contradicted", "undecided"]
+
+POWER = 0.8
+"""Chance with which the seeds of `seeds_needed` decide."""
+MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a claim "`better` is better than `worse`" comes to."""
+
+    better: str
+    worse: str
+    metric: str
+    outcome: Outcome
+    sentence: str
+    estimate: Estimate
+    """Of `better` less `worse`; turned round for a metric of which less is better, so that above 0 is always for it."""
+    sign_test: float
+    """Exact two-sided p-value over seeds."""
+    seeds_needed: int | None
+    """Seeds in all that would decide; None where it is decided, where no number would, or where over 1,000 would."""
+
+
+def judge(
+    estimate: Estimate, *, better: str, worse: str, metric: str, minimum_effect: float, level: float = 0.95
+) -> Verdict:
+    """Supported: the interval is above 0, and the mean is at least `minimum_effect`. Contradicted: the same below 0.
+
+    All else is undecided, so that arms which are the same are called different in at most 1 - `level` of all cases.
+    """
+    mean, low, high = estimate.mean, estimate.low, estimate.high
+    outcome: Outcome = "undecided"
+    if low > 0 and mean >= minimum_effect:
+        outcome = "supported"
+    elif high < 0 and -mean >= minimum_effect:
+        outcome = "contradicted"
+    needed = None if outcome != "undecided" else seeds_needed(estimate, minimum_effect, level)
+    p = sign_test(estimate.seeds)
+    sentence = (
+        f"{_opening(outcome, better, worse)} in {metric}: "
+        f"{_number(mean, signed=True)} ({level:.0%} interval {_number(low)} to {_number(high)}; "
+        f"{sum(d > 0 for d in estimate.seeds)} of {len(estimate.seeds)} seeds in favour, sign test p = {p:.2g})."
+    )
+    if outcome == "undecided":
+        sentence += " " + _why_undecided(estimate, minimum_effect, needed)
+    return Verdict(
+        better=better,
+        worse=worse,
+        metric=metric,
+        outcome=outcome,
+        sentence=sentence,
+        estimate=estimate,
+        sign_test=p,
+        seeds_needed=needed,
+    )
+
+
+def seeds_needed(estimate: Estimate, minimum_effect: float, level: float = 0.95) -> int | None:
+    """Fewest seeds n in all with (t((1+level)/2) + t(0.8)) √(V_S / n + V_P) ≤ δ; None if there is none up to 1,000.
+
+    V_S and V_P are the variance between seeds and the prompts' part, δ is |mean| if that is at least the minimum
+    effect, else what lacks to it: to find a difference, or to exclude one that matters, with a chance of 80 % (the
+    usual formula of sample sizes, as in Cohen 1988). It assumes that mean and spread stay as they are, which after few
+    seeds is a rough guess, and that prompts stay the same in number.
+    """
+    size = abs(estimate.mean)
+    target = size if size >= minimum_effect else minimum_effect - size
+    normal = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)
+    for seeds in range(len(estimate.seeds) + 1, MOST_SEEDS + 1):
+        error = math.sqrt(estimate.seed_variance / seeds + estimate.prompt_variance)
+        if normal * error > target:  # t's quantiles, which take longer, are larger still
+            continue
+        df = degrees_of_freedom(estimate.seed_variance, estimate.prompt_variance, seeds)
+        if (t_quantile((1 + level) / 2, df) + t_quantile(POWER, df)) * error <= target:
+            return seeds
+    return None
+
+
+def _opening(outcome: Outcome, better: str, worse: str) -> str:
+    if outcome == "supported":
+        return f"Supported: {better} is better than {worse}"
+    if outcome == "contradicted":
+        return f"Contradicted: {better} is worse than {worse}"
+    return f"Undecided at this size: {better} against {worse}"
+
+
+def _why_undecided(estimate: Estimate, minimum_effect: float, needed: int | None) -> str:
+    least = _number(minimum_effect)
+    if -minimum_effect < estimate.low and estimate.high < minimum_effect:
+        return f"A difference of {least} or more, the smallest that was to matter, is excluded either way."
+    if abs(estimate.mean) >= minimum_effect:
+        what = "tell it from none"
+    else:
+        what = f"exclude one of {least}, the smallest that was to matter"
+    if needed is None:
+        return f"No number of seeds up to {MOST_SEEDS:,} would {what}; more prompts may help."
+    more = needed - len(estimate.seeds)
+    return f"About {more} more seed{'s' * (more > 1)} would {what}, if mean and spread stay as they are."
+
+
+def _number(value: float, signed: bool = False) -> str:
+    return f"{value:{'+' if signed else ''}.3g}"
