@@ -13,7 +13,7 @@ def sign_test(differences: Sequence[float]) -> float:
     """
     above, below = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     count, fewer = above + below, min(above, below)
-    return min(1.0, 2 * sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count)
+    return min(1.0, 2 * sum(math.comb(count, k) for k in range(fewer + 1)) * 0.5**count)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -130,4 +130,4 @@ def _prompt_variance(differences: Scores) -> float:
     left = differences - differences.mean(1, keepdims=True) - of_prompts + differences.mean()
     between = seeds * float(of_prompts.var(ddof=1))
     rest = float((left**2).sum()) / ((seeds - 1) * (prompts - 1))
-    return max(between - rest, 0.0) / (seeds * prompts)
+    return float(max(between - rest, 0.0) / (seeds * prompts))
