@@ -19,7 +19,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("list") / "list.parquet"
     rows = {"URL": ["http://example.com/1.jpg"], "TEXT": ["a dog"], "pwatermark": [0.1], "punsafe": [0.1]}
-    pq.write_table(pa.table(rows), path)
+    pq.write_table(pa.table(rows | {"AESTHETIC_SCORE": [5.5]}), path)
     return path
 
 

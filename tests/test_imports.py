@@ -37,7 +37,7 @@ def test_importing_curation_loads_no_heavy_library() -> None:
     code = """
 import pkgutil, sys
 import curation
-trains = ("curation.distill", "curation.scenes.zoo", "curation.stream.loader", "curation.train")
+trains = ("curation.distill", "curation.scenes.zoo", "curation.stream.loader", "curation.train", "curation.wuerstchen")
 for module in pkgutil.walk_packages(curation.__path__, "curation."):
     if not module.name.startswith(trains) and not module.name.endswith("__main__"):
         __import__(module.name)

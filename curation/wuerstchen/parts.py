@@ -1,0 +1,116 @@
+"""Frozen parts of Würstchen from a folder or the hub: any model of diffusers, and CLIP's text encoder.
+
+Each is loaded from safetensors alone, on the CPU in float32, in eval mode, and says by its setting what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from curation.config.wuerstchen import PartSettings, TextSettings
+from curation.errors import ConfigError
+from curation.model_signature import model_signature
+from curation.models import is_local
+from curation.train.draws import Draws
+
+
+def load_part(setting: str, given: PartSettings, cls: Any) -> Any:
+    """A model of diffusers' class `cls`. Raises ConfigError naming `setting`."""
+    where, inside = _place(setting, given)
+    try:
+        named = cls.load_config(where, **inside).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise _fault(setting, where, cls, error) from None
+    if named != cls.__name__:  # diffusers would make one all the same, of whatever weights fit
+        raise ConfigError(f"{setting}.model", f"{where} is a {named}, not a {cls.__name__}")
+    return _loaded(setting, given, cls, {"torch_dtype": torch.float32, "use_safetensors": True})
+
+
+def part_signature(setting: str, given: PartSettings) -> dict[str, Any]:
+    """What names this part: hashes of its files, or its name and revision on the hub. Raises ConfigError."""
+    if not is_local(given.model):
+        return {"model": given.model, "revision": given.revision, "subfolder": given.subfolder}
+    folder = Path(given.model).expanduser() / (given.subfolder or "")
+    return dict(model_signature(setting, str(folder)) or {})
+
+
+def dropped(captions: Sequence[str], draws: Draws, share: float) -> list[str]:
+    """The captions, "" in place of a `share` of them."""
+    out = draws.uniform("caption", len(captions)) < share
+    return ["" if gone else caption for caption, gone in zip(captions, out.tolist(), strict=True)]
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers a model has."""
+    return sum(p.numel() for p in model.parameters())
+
+
+class TextEncoder:
+    """CLIP's text encoder and its tokenizer; its last hidden state is what stages C and B are conditioned on."""
+
+    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.tokens = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
+        """Tokens of a caption; what is longer is cut off."""
+
+    @classmethod
+    def load(cls, setting: str, given: TextSettings) -> TextEncoder:
+        """From a folder or the hub. Raises ConfigError naming `setting`."""
+        model = _loaded(setting, given, CLIPTextModel, {"dtype": torch.float32, "use_safetensors": True})
+        beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
+        return cls(model, _loaded(setting, beside, CLIPTokenizer, {}))
+
+    @property
+    def width(self) -> int:
+        """Channels of the condition."""
+        return int(self.model.config.hidden_size)
+
+    @torch.no_grad()
+    def __call__(self, captions: Sequence[str]) -> Tensor:
+        """[B, tokens, width], in the encoder's dtype and on its device; padded, as the authors have it."""
+        found = self.tokenizer(
+            list(captions), padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt"
+        ).to(self.model.device)
+        states: Tensor = self.model(found.input_ids, attention_mask=found.attention_mask).last_hidden_state
+        return states
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.model.to(device, dtype)
+
+    def save(self, folder: Path) -> None:
+        """Model and tokenizer in one folder, which `load` reads."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _loaded(setting: str, given: PartSettings, cls: Any, options: dict[str, Any]) -> Any:
+    where, inside = _place(setting, given)
+    try:
+        model = cls.from_pretrained(where, **inside, **options)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _fault(setting, where, cls, error) from None
+    return model.requires_grad_(False).eval() if hasattr(model, "requires_grad_") else model
+
+
+def _place(setting: str, given: PartSettings) -> tuple[str, dict[str, str]]:
+    """What `from_pretrained` takes: a folder, or a name on the hub and what is wanted of it. Raises ConfigError."""
+    if not is_local(given.model):
+        inside = {"revision": given.revision or "main"}
+        return given.model, inside | ({"subfolder": given.subfolder} if given.subfolder is not None else {})
+    folder = Path(given.model).expanduser() / (given.subfolder or "")
+    if not folder.is_dir():
+        raise ConfigError(f"{setting}.model", f"no folder {folder}")
+    return str(folder), {}
+
+
+def _fault(setting: str, where: str, cls: Any, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())[:300]
+    return ConfigError(f"{setting}.model", f"{where} cannot be loaded as a {cls.__name__}: {reason}")

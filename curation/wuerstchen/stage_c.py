@@ -1,0 +1,114 @@
+"""Stage C's recipe: a prior learns to make semantic latents of text. `curation/train/loop.py` drives it.
+
+With semantic latents in the corpus's cache no image is decoded and no compressor runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from curation.config.wuerstchen import StageCSettings
+from curation.distill.losses import add_noise, squared_error
+from curation.train.draws import Draws
+from curation.train.recipe import Recipe, TorchBatch
+from curation.wuerstchen.cascade import Cascade
+from curation.wuerstchen.compressor import load_compressor, semantic_of
+from curation.wuerstchen.models import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior, make_prior, prior_config
+from curation.wuerstchen.parts import TextEncoder, dropped, load_part, parameters, part_signature
+from curation.wuerstchen.schedule import draw_times, kept, p2_weights
+
+
+@dataclass(frozen=True)
+class PreparedC:
+    """A batch of semantic latents, noised."""
+
+    noisy: Tensor
+    """float32 [B, C, h, w]."""
+    times: Tensor
+    """float32 [B], in (0, 1]."""
+    text: Tensor
+    """[B, T, D]."""
+    noise: Tensor
+    """What was added, float32 [B, C, h, w]."""
+
+
+class StageC(Recipe):
+    """Raises ConfigError where a part is missing, or parts do not fit one another."""
+
+    model: WuerstchenPrior
+    weights: Mapping[str, float] = {"noise": 1.0}
+
+    def __init__(self, settings: StageCSettings, seed: int) -> None:
+        self.settings = settings
+        self.text = TextEncoder.load("recipe.text", settings.text)
+        self.compressor = load_compressor("recipe.compressor", settings.compressor)
+        torch.manual_seed(seed)
+        prior, channels = settings.prior, int(self.compressor.config.channels)
+        if prior.weights is not None:
+            self.model = load_part("recipe.prior.weights", prior.weights, WuerstchenPrior)
+            self.model.requires_grad_(True)
+        else:
+            self.model = make_prior(prior_config(prior, channels, self.text.width))
+        decode = settings.decode
+        self.cascade = Cascade(
+            decoder=load_part("recipe.decode.decoder", decode.decoder, WuerstchenDiffNeXt),
+            vqgan=load_part("recipe.decode.vqgan", decode.vqgan, PaellaVQModel),
+            compressor=self.compressor,
+            sampling=settings.sampling,
+            decoder_text=TextEncoder.load("recipe.decode.text", decode.text) if decode.text else None,
+            prior=self.model,
+            prior_text=self.text,
+        )
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        cascade = self.cascade
+        for part in (self.text, cascade.decoder_text, self.compressor, cascade.decoder, cascade.vqgan):
+            if part is not None:
+                part.to(device, dtype)
+        cascade.dtype = dtype
+
+    def prepare(self, batch: TorchBatch, draws: Draws) -> PreparedC:
+        clean = self.compressor.normalised(semantic_of(batch, self.compressor))
+        count, device = len(clean), clean.device
+        noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
+        times = draw_times(draws.uniform("time", count), self.settings.stretch).to(device)
+        captions = dropped(batch["captions"], draws, self.settings.caption_dropout)
+        return PreparedC(add_noise(clean, noise, kept(times)), times, self.text(captions), noise)
+
+    def losses(self, model: nn.Module, prepared: PreparedC) -> dict[str, Tensor]:
+        found = model(prepared.noisy, prepared.times, prepared.text)
+        return {"noise": squared_error(found, prepared.noise)}
+
+    def sample_weights(self, prepared: PreparedC) -> Tensor:
+        return p2_weights(kept(prepared.times))
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        return self.cascade.sample(prompts, seeds)
+
+    def save(self, folder: Path) -> None:
+        """All three stages, which `load_wuerstchen` reads: `prior`, in float32, is what was learnt."""
+        self.cascade.save(folder)
+
+    def signature(self) -> Mapping[str, Any]:
+        settings = self.settings
+        return {
+            "text": part_signature("recipe.text", settings.text),
+            "compressor": part_signature("recipe.compressor", settings.compressor),
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        cascade = self.cascade
+        return {
+            "parameters": parameters(self.model),
+            "Stage B parameters": parameters(cascade.decoder),
+            "Stage A parameters": parameters(cascade.vqgan),
+            "compressor parameters": parameters(self.compressor),
+            "text encoder parameters": parameters(self.text.model),
+        }
