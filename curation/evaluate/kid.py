@@ -39,7 +39,8 @@ class Kid(SetMetric):
     def __init__(
         self, embed: Embed, reference: npt.ArrayLike, *, gamma: float | None = None, name: str = "kid"
     ) -> None:
-        """`reference`: features [M, D] of true pictures, by the same `embed`."""
+        """`reference`: features [M, D] of true pictures, by the same `embed`; not of what the prompts say:
+        the estimate takes the two sets for independent, and is too small where they are not."""
         self.name = name
         self._embed, self._gamma = embed, gamma
         self._reference = np.asarray(reference, np.float64)

@@ -29,7 +29,8 @@ def nearest_distance(x: npt.ArrayLike, training: npt.ArrayLike) -> Floats:
         other = all_others[start : start + BLOCK].astype(np.float64)
         squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
         least = np.minimum(least, squares.min(axis=1))
-    return np.sqrt(np.maximum(least, 0))
+    distances: Floats = np.sqrt(np.maximum(least, 0))
+    return distances
 
 
 class Nearest(PromptMetric):

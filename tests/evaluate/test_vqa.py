@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from curation.errors import ConfigError
 from curation.evaluate.prompts import Prompt, held_out_prompts
 from curation.evaluate.scenes import true_pictures
 from curation.evaluate.vqa import VqaScore
+from tests.tiny_families import FAMILIES
 
 COUNT = 4
 
@@ -66,6 +68,16 @@ def test_probabilities_are_those_of_the_model(
 def test_batches_do_not_matter(metric: VqaScore, prompts: list[Prompt], images: list[Image.Image]) -> None:
     alone = [metric.scores([p], [i])[0, 0] for p, i in zip(prompts, images, strict=True)]
     np.testing.assert_allclose(metric.scores(prompts, images)[:, 0], alone, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda make: make.__name__)
+def test_other_families(family: Callable[[Path], Path], tmp_path: Path, prompts: list[Prompt]) -> None:
+    made = VqaScore("evaluate.vqa", ModelSettings(model=str(family(tmp_path / "model"))))
+    made.setup()
+    shown = [Image.new("RGB", (64, 64), colour) for colour in ("red", "green", "blue", "white")]
+    alone = [made.scores([p], [i])[0, 0] for p, i in zip(prompts, shown, strict=True)]
+    np.testing.assert_allclose(made.scores(prompts, shown)[:, 0], alone, rtol=1e-3)
+    assert 0 < min(alone) < max(alone) < 1
 
 
 def test_control_words_in_a_prompt_are_no_pictures(metric: VqaScore, images: list[Image.Image]) -> None:
