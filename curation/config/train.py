@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from curation.config.base import Settings
+from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings
 from curation.config.stream import CorpusSettings, ReadRun, StreamSettings
 
-RecipeSettings = KoalaSettings
+RecipeSettings = Annotated[KoalaSettings | FewStepSettings, Field(discriminator="kind")]
 """The families of models that can be trained, told apart by `kind`."""
 
 

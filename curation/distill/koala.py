@@ -4,7 +4,6 @@ predictions, and the teacher's features. `curation/train/loop.py` drives it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from curation.config.koala import KoalaSettings
 from curation.distill.inherit import inherit_map
+from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, feature_loss, min_snr_weights, squared_error, training_target
 from curation.distill.student import student_config
 from curation.distill.taps import Taps, pair_places
-from curation.distill.teacher import Teacher, Text, sample
-from curation.errors import CorruptionError
+from curation.distill.teacher import Teacher, frozen_copy, sample
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 
@@ -79,13 +78,14 @@ class Koala(Recipe):
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> Prepared:
         teacher, device = self.teacher, self.teacher.device
-        clean = self._latents(batch)
+        clean = latents_of(batch, teacher)
         count = len(clean)
         noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
         timesteps = teacher.timesteps[draws.integers("timestep", count, len(teacher.timesteps))].to(device)
         kept = teacher.kept[timesteps]
-        text, pooled = self._text(batch, draws.uniform("caption", count) < self.settings.caption_dropout)
-        added = {"text_embeds": pooled, "time_ids": self._sizes(batch).to(device, text.dtype)}
+        text, pooled = texts_of(batch, teacher, draws.uniform("caption", count) < self.settings.caption_dropout)
+        sizes = sizes_of(batch, self.settings.constant_size)
+        added = {"text_embeds": pooled, "time_ids": sizes.to(device, text.dtype)}
         noisy = add_noise(clean, noise, kept)
         taught, features = None, {}
         if "output" in self.weights or "features" in self.weights:
@@ -118,40 +118,6 @@ class Koala(Recipe):
             return None
         return min_snr_weights(self.teacher.kept[prepared.timesteps], gamma, self.teacher.prediction)
 
-    def _latents(self, batch: TorchBatch) -> Tensor:
-        """Scaled latents, float32 [B, C, h, w]: from the corpus's cache, or of its pixels."""
-        if "latents" not in batch:
-            return self.teacher.encode_pixels(batch["pixels"])
-        latents: Tensor = batch["latents"]
-        channels = self.teacher.unet.config.in_channels
-        if latents.shape[1] != channels:
-            raise CorruptionError(f"the corpus's latents have {latents.shape[1]} channels, the teacher's {channels}")
-        return self.teacher.scaled(latents)
-
-    def _text(self, batch: TorchBatch, dropped: Tensor) -> Text:
-        """Text embeddings, those of no caption where `dropped` [B] says so."""
-        teacher = self.teacher
-        if "text" in batch:
-            dtype = teacher.pipeline.text_encoder.dtype
-            text, pooled = (batch[name].to(teacher.device, dtype) for name in ("text", "pooled"))
-        else:
-            text, pooled = teacher.encode_texts(batch["captions"])
-            # A kind of caption that says nothing is no caption, whatever "" would be encoded to.
-            dropped = dropped | torch.tensor([not caption for caption in batch["captions"]])
-        if dropped.any():
-            empty, empty_pooled = teacher.empty_text()
-            out = dropped.to(teacher.device)
-            text = torch.where(out[:, None, None], empty.to(text.dtype), text)
-            pooled = torch.where(out[:, None], empty_pooled.to(pooled.dtype), pooled)
-        return text, pooled
-
-    def _sizes(self, batch: TorchBatch) -> Tensor:
-        """SDXL's size conditioning [B, 6]: original size, crop, target size, rows before columns."""
-        original: Tensor = batch["original_sizes"]
-        if self.settings.constant_size is not None:
-            original = torch.tensor(self.settings.constant_size).expand_as(original)
-        return torch.cat([original, batch["crop_top_lefts"], batch["target_sizes"]], dim=1)
-
     def _ask_teacher(
         self, noisy: Tensor, timesteps: Tensor, text: Tensor, added: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -171,7 +137,7 @@ class Koala(Recipe):
     # -- pictures and folders ----------------------------------------------------------------------------------------
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        student = _frozen_copy(self.model, self.teacher.unet.dtype)
+        student = frozen_copy(self.model, self.teacher.unet.dtype)
         sampling = self.settings.sampling or self.settings.teacher.sampling
         return sample(self.teacher.pipeline_of(student), prompts, seeds, sampling)
 
@@ -181,14 +147,7 @@ class Koala(Recipe):
 
     def save(self, folder: Path) -> None:
         """A `StableDiffusionXLPipeline` folder in fp16, with the spacing that the student is sampled at."""
-        sampling = self.settings.sampling or self.settings.teacher.sampling
-        made = self.teacher.pipeline_of(_frozen_copy(self.model, torch.float16))
-        for name in ("vae", "text_encoder", "text_encoder_2"):  # copies, for the teacher goes on in its own precision
-            setattr(made, name, copy.deepcopy(getattr(made, name)).half())
-        made.scheduler = type(made.scheduler).from_config(
-            made.scheduler.config, timestep_spacing=sampling.timestep_spacing
-        )
-        made.save_pretrained(folder, safe_serialization=True)
+        self.teacher.save_with(self.model, self.settings.sampling or self.settings.teacher.sampling, folder)
 
     def signature(self) -> Mapping[str, Any]:
         return {"teacher": self.teacher.signature()}
@@ -204,10 +163,3 @@ class Koala(Recipe):
             "prediction": self.teacher.prediction,
             "timesteps": len(self.teacher.timesteps),
         }
-
-
-def _frozen_copy(model: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
-    """The same weights in another dtype, in eval mode: sampling must not change what learns."""
-    frozen = UNet2DConditionModel.from_config(model.config).to(model.device, dtype).eval().requires_grad_(False)
-    frozen.load_state_dict(model.state_dict())
-    return frozen

@@ -6,6 +6,7 @@ same with other settings: its U-Net's file, its timesteps, what it predicts, how
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,16 @@ class Teacher:
         made.set_progress_bar_config(disable=True)
         return made
 
+    def save_with(self, unet: UNet2DConditionModel, sampling: SamplingSettings, folder: Path) -> None:
+        """Write the pipeline around another U-Net in fp16, with the spacing that it is sampled at."""
+        made = self.pipeline_of(frozen_copy(unet, torch.float16))
+        for name in ("vae", "text_encoder", "text_encoder_2"):  # copies, for the teacher goes on in its own precision
+            setattr(made, name, copy.deepcopy(getattr(made, name)).half())
+        made.scheduler = type(made.scheduler).from_config(
+            made.scheduler.config, timestep_spacing=sampling.timestep_spacing
+        )
+        made.save_pretrained(folder, safe_serialization=True)
+
     def signature(self) -> dict[str, Any]:
         """What names this teacher: its files' hashes, or its name and revision on the hub."""
         given = self.settings
@@ -118,6 +129,13 @@ class Teacher:
         if given.unet and Path(given.unet).expanduser().is_file():
             found["unet_file"] = file_signature("recipe.teacher.unet", given.unet)
         return found
+
+
+def frozen_copy(model: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The same weights in another dtype, in eval mode: sampling and saving must not change what learns."""
+    frozen = UNet2DConditionModel.from_config(model.config).to(model.device, dtype).eval().requires_grad_(False)
+    frozen.load_state_dict(model.state_dict())
+    return frozen
 
 
 def sample(

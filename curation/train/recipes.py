@@ -14,4 +14,6 @@ def make_recipe(config: TrainConfig) -> Recipe:
         from curation.distill.koala import Koala
 
         return Koala(settings, config.seed)
-    raise AssertionError(settings)
+    from curation.distill.few_step import FewStep
+
+    return FewStep(settings)

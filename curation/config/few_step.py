@@ -1,0 +1,24 @@
+"""Settings of the few-step recipe: a teacher that takes many steps, and how few its copy shall take."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from curation.config.base import Settings
+from curation.config.koala import TeacherSettings
+
+
+class FewStepSettings(Settings):
+    """Distil a teacher into a copy of itself that samples in a few steps, without guidance."""
+
+    kind: Literal["few_step"]
+    teacher: TeacherSettings
+    """Who teaches."""
+    steps: int = Field(4, ge=1)
+    """Steps of the copy, evenly spaced, from the noisiest timestep on."""
+    substeps: int = Field(8, ge=1)
+    """Steps that the teacher takes for each of them."""
+    guidance: float = Field(3.0, ge=0)
+    """Guidance scale of the teacher."""

@@ -1,0 +1,159 @@
+"""A few-step teacher: a copy of the teacher learns to go in one step where the guided teacher goes in many.
+
+Progressive distillation (Salimans & Ho 2022, arXiv 2202.00512, §3 and appendix G) in one round, with guidance distilled
+as well (Meng et al. 2023, §3.1); SDXL-Lightning adds adversarial losses to the same. What comes out is sampled at
+exactly its timesteps, without guidance, and can teach a student at them alone (`recipe.teacher.timesteps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from PIL import Image
+from torch import Tensor, nn
+
+from curation.config.few_step import FewStepSettings
+from curation.config.koala import SamplingSettings
+from curation.distill.inputs import latents_of, sizes_of, texts_of
+from curation.distill.losses import add_noise, squared_error
+from curation.distill.teacher import Teacher, frozen_copy, sample
+from curation.train.draws import Draws
+from curation.train.recipe import Recipe, TorchBatch
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch at the beginnings of its steps."""
+
+    noisy: Tensor
+    """float32 [B, C, h, w]."""
+    timesteps: Tensor
+    """int64 [B]."""
+    text: Tensor
+    """[B, T, D]."""
+    added: dict[str, Tensor]
+    target: Tensor
+    """What the model must predict for one step to land where the teacher did, [B, C, h, w]."""
+
+
+class FewStep(Recipe):
+    """The model begins as the teacher's U-Net."""
+
+    weights: Mapping[str, float] = {"trajectory": 1.0}
+    model: UNet2DConditionModel
+
+    def __init__(self, settings: FewStepSettings) -> None:
+        self.settings = settings
+        self.teacher = Teacher(settings.teacher)
+        self.model = UNet2DConditionModel.from_config(self.teacher.unet.config)
+        self.model.load_state_dict(self.teacher.unet.state_dict())
+        self.starts = trailing(len(self.teacher.kept), settings.steps)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.teacher.to(device, dtype)
+
+    def prepare(self, batch: TorchBatch, draws: Draws) -> Prepared:
+        teacher, device = self.teacher, self.teacher.device
+        clean = latents_of(batch, teacher)
+        count = len(clean)
+        noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
+        step = draws.integers("step", count, self.settings.steps)
+        start = self.starts[step].to(device)
+        end = torch.cat([self.starts[1:], torch.tensor([-1])])[step].to(device)
+        text, pooled = texts_of(batch, teacher, torch.zeros(count, dtype=torch.bool))
+        added = {"text_embeds": pooled, "time_ids": sizes_of(batch).to(device, text.dtype)}
+        noisy = add_noise(clean, noise, self._kept(start))
+        landed = self._many_steps(noisy, start, end, text, added)
+        target = one_step_target(teacher.prediction, noisy, landed, self._kept(start), self._kept(end))
+        return Prepared(noisy, start, text, added, target)
+
+    def losses(self, model: nn.Module, prepared: Prepared) -> dict[str, Tensor]:
+        found = model(
+            prepared.noisy,
+            prepared.timesteps,
+            encoder_hidden_states=prepared.text,
+            added_cond_kwargs=prepared.added,
+            return_dict=False,
+        )[0]
+        return {"trajectory": squared_error(found, prepared.target)}
+
+    def _kept(self, timesteps: Tensor) -> Tensor:
+        """ᾱ at `timesteps` [B], 1 at -1."""
+        kept = torch.cat([self.teacher.kept, self.teacher.kept.new_ones(1)])
+        return kept[timesteps]
+
+    def _many_steps(self, noisy: Tensor, start: Tensor, end: Tensor, text: Tensor, added: dict[str, Tensor]) -> Tensor:
+        """Where the guided teacher gets from `noisy` at `start` to `end` (each [B]) in `substeps` steps of DDIM."""
+        unet, guidance = self.teacher.unet, self.settings.guidance
+        empty, empty_pooled = (p.to(text.dtype).expand(len(noisy), *p.shape[1:]) for p in self.teacher.empty_text())
+        texts = torch.cat([text, empty])
+        both = {
+            "text_embeds": torch.cat([added["text_embeds"], empty_pooled]),
+            "time_ids": added["time_ids"].repeat(2, 1),
+        }
+        here = noisy
+        for i in range(self.settings.substeps):
+            now, after = ((start - (start - end) * k / self.settings.substeps).round().long() for k in (i, i + 1))
+            twice = here.to(unet.dtype).repeat(2, 1, 1, 1)
+            found = unet(twice, now.repeat(2), encoder_hidden_states=texts, added_cond_kwargs=both).sample.float()
+            with_text, without = found.chunk(2)
+            predicted = without + guidance * (with_text - without)
+            here = ddim_step(self.teacher.prediction, here, predicted, self._kept(now), self._kept(after))
+        return here
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        model = frozen_copy(self.model, self.teacher.unet.dtype)
+        return sample(self.teacher.pipeline_of(model), prompts, seeds, self._sampling())
+
+    def reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        pipeline = self.teacher.pipeline_of(self.teacher.unet)
+        return sample(pipeline, prompts, seeds, self.settings.teacher.sampling)
+
+    def save(self, folder: Path) -> None:
+        """A `StableDiffusionXLPipeline` folder in fp16."""
+        self.teacher.save_with(self.model, self._sampling(), folder)
+
+    def _sampling(self) -> SamplingSettings:
+        return SamplingSettings(steps=self.settings.steps, guidance=1.0, timestep_spacing="trailing")
+
+    def signature(self) -> Mapping[str, Any]:
+        return {"teacher": self.teacher.signature()}
+
+    def facts(self) -> Mapping[str, Any]:
+        return {**super().facts(), "timesteps": ", ".join(str(int(t)) for t in self.starts)}
+
+
+def trailing(timesteps: int, steps: int) -> Tensor:
+    """The timesteps at which `steps` evenly spaced steps begin, the noisiest first: 999, 749, 499, 249 for 4."""
+    return torch.tensor([round(timesteps * (steps - i) / steps) - 1 for i in range(steps)])
+
+
+def split(prediction: str, noisy: Tensor, predicted: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean latents and noise that a prediction means; all [B, C, h, w], `kept` [B] is ᾱ."""
+    a, b = (part.view(-1, 1, 1, 1) for part in (kept.sqrt(), (1 - kept).sqrt()))
+    if prediction == "epsilon":
+        return (noisy - b * predicted) / a, predicted
+    if prediction == "v_prediction":
+        return a * noisy - b * predicted, b * noisy + a * predicted
+    return predicted, (noisy - a * predicted) / b
+
+
+def ddim_step(prediction: str, noisy: Tensor, predicted: Tensor, kept: Tensor, after: Tensor) -> Tensor:
+    """From ᾱ `kept` to ᾱ `after` ([B] each) without new noise (Song et al. 2021, DDIM, eq. 12 with η = 0)."""
+    clean, noise = split(prediction, noisy, predicted, kept)
+    return add_noise(clean, noise, after)
+
+
+def one_step_target(prediction: str, noisy: Tensor, landed: Tensor, kept: Tensor, after: Tensor) -> Tensor:
+    """The prediction at `noisy` for which one `ddim_step` gives `landed` (Salimans & Ho 2022, appendix G)."""
+    a, b, a2, b2 = (p.view(-1, 1, 1, 1) for p in (kept.sqrt(), (1 - kept).sqrt(), after.sqrt(), (1 - after).sqrt()))
+    clean = (landed - b2 / b * noisy) / (a2 - b2 / b * a)
+    if prediction == "sample":
+        return clean
+    noise = (noisy - a * clean) / b
+    return noise if prediction == "epsilon" else a * noise - b * clean
