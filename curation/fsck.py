@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from curation.bank import ImageBank
+from curation.encode.cache import EMPTY_FILE
 from curation.errors import ConfigError, CorruptionError, RunError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
 from curation.storage import TEMP_MARK, Folder
@@ -51,7 +52,7 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
             findings += _check_files(folder, manifest)
             if deep and manifest.stage == "fetch":
                 findings += _check_images(folder, manifest)
-            if manifest.stage == "pack":
+            if manifest.stage in ("pack", "encode"):
                 findings += _check_shards(folder, manifest.extra["corpus"], deep)
         findings += _garbage(folder, manifest, repair)
     return findings
@@ -145,7 +146,9 @@ def _check_corpus(folder: Folder, deep: bool) -> Iterator[Finding]:
 
 
 def _check_shards(folder: Folder, corpus: dict[str, Any], deep: bool) -> Iterator[Finding]:
-    for shard in [*corpus["shards"], corpus["index"]]:
+    texts = (corpus.get("encoded") or {}).get("texts")
+    beside = [{**texts["empty"], "name": EMPTY_FILE}] if texts else []  # the name of an own file, whatever it says
+    for shard in [*corpus["shards"], corpus["index"], *beside]:
         name = shard["name"]
         if not folder.exists(name):
             yield Finding(folder.path(name), "it is gone", wrong=True)

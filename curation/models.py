@@ -34,11 +34,11 @@ def located(model: str) -> str:
     return str(Path(model).expanduser()) if is_local(model) else model
 
 
-def check_installed(setting: str, *packages: str) -> None:
-    """Refuse what needs packages that are not installed. Raises ConfigError."""
+def check_installed(setting: str, *packages: str, extra: str = "models") -> None:
+    """Refuse what needs packages that are not installed; `extra` has them. Raises ConfigError."""
     if missing := [package for package in packages if find_spec(package) is None]:
         raise ConfigError(
-            setting, f"needs {' and '.join(missing)}, of the extra `models`: pip install 'curation[models]'"
+            setting, f"needs {' and '.join(missing)}, of the extra `{extra}`: pip install 'curation[{extra}]'"
         )
 
 
@@ -57,7 +57,7 @@ def check_model(setting: str, model: str, revision: str | None, *, online: bool)
             raise ConfigError(setting, f"no folder {model}")
         config = _read_config(setting, folder / "config.json", model)
         _check_code(setting, config, model)
-        _check_weights(setting, folder)
+        check_weights(setting, folder)
         return config
     if not online:
         return None
@@ -103,7 +103,8 @@ def _check_code(setting: str, config: dict[str, Any], model: str) -> None:
         raise ConfigError(setting, f"{model} is of type {config['model_type']!r}, which {what}")
 
 
-def _check_weights(setting: str, folder: Path) -> None:
+def check_weights(setting: str, folder: Path) -> None:
+    """Refuse a folder without safetensors, or with damaged ones. Raises ConfigError."""
     from safetensors import SafetensorError, safe_open
 
     files = sorted(folder.glob("*.safetensors"))

@@ -94,6 +94,8 @@ class Reason(StrEnum):
     NO_CAPTION = "no_caption"
     SMALLER_THAN_BUCKET = "smaller_than_bucket"
     BANK_DAMAGED = "bank_damaged", Outcome.FAILED
+    # encode
+    NOT_FINITE = "not_finite", Outcome.FAILED
 
 
 @dataclass(frozen=True)
@@ -221,9 +223,18 @@ PACKED = pa.field(  # where a sample stands in its shard; null for rows that pac
     ),
 )
 
+ENCODED_FIELDS = (  # encode: where a sample's tensors stand in its shard; `packed` then says the same of all else
+    pa.field("encoded_offset", pa.int64()),
+    pa.field("encoded_length", pa.int64()),
+    pa.field("encoded_crc32c", pa.uint32()),
+)
+
 RESERVED = STAYS | {
     field.name
-    for fields in (SOURCE_FIELDS, FETCH_FIELDS, CAPTION_FIELDS, PACK_FIELDS, (IMAGE, *OUTCOME_FIELDS, PACKED))
+    for fields in (
+        *(SOURCE_FIELDS, FETCH_FIELDS, CAPTION_FIELDS, PACK_FIELDS, ENCODED_FIELDS),
+        (IMAGE, *OUTCOME_FIELDS, PACKED),
+    )
     for field in fields
 }
 

@@ -23,7 +23,7 @@ from curation.storage import Folder
 RUN_FILE = "run.json"
 VERSIONS = ("curation", "pyarrow", "duckdb", "pillow", "simplejpeg", "opencv-python-headless", "ray")
 """Packages whose versions are noted: those that touch rows and pixels …"""
-MODEL_VERSIONS = ("torch", "transformers", "faiss-cpu")
+MODEL_VERSIONS = ("torch", "transformers", "diffusers", "faiss-cpu")
 """… and those of the extra `models`, where they are installed."""
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from curation.caption.stage import CaptionStage
 from curation.config import Config
+from curation.encode.stage import Encode
 from curation.errors import RunError
 from curation.fetch.stage import FetchStage
 from curation.fragments import Fragment, Manifest, committed
@@ -51,8 +52,14 @@ def make_stages(config: Config) -> list[Stage]:
     if stages.caption is not None:
         journey.append(CaptionStage(output, journey[-1], stages.caption, fetch.folder))
     layout = Layout(output, journey[-1], stages.pack, config.seed, fetch.folder)
-    pack = Pack(output, layout, stages.pack, fetch.folder, config.model_dump(mode="json", exclude={"output"}))
-    return [*journey, layout, pack]
+    # what comes after pack decides nothing of its corpus
+    told = config.model_dump(mode="json", exclude={"output": True, "stages": {"encode": True}})
+    pack = Pack(output, layout, stages.pack, fetch.folder, told)
+    journey += [layout, pack]
+    if stages.encode is not None:
+        whole = config.model_dump(mode="json", exclude={"output"})
+        journey.append(Encode(output, pack, stages.encode, stages.pack.primary, whole))
+    return journey
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,9 @@ def _check(config: Config, stages: list[Stage]) -> None:
         if isinstance(stage, Select):
             check_rules(config.stages.select, schema)
     check_primary(config.stages.pack, schema)
+    for stage in stages:
+        if isinstance(stage, Encode):
+            stage.check(schema)
 
 
 def _planned(field: pa.Field) -> pa.Field:
@@ -139,11 +149,11 @@ class Result:
     """Where a finished run left things."""
 
     corpus: str
-    """Folder of the packed corpus: shards, index, manifest."""
+    """Folder of the corpus: shards, index, manifest; of tensors, where there is a stage `encode`."""
     report: str
     """Path of the HTML report."""
     manifest: Manifest
-    """The packed corpus's manifest."""
+    """The corpus's manifest."""
 
 
 class Watcher:

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.text import Text
 
 from curation.caption.stage import CaptionStage
+from curation.encode.stage import Encode
 from curation.fragments import Counts, Fragment, Manifest
 from curation.score.stage import ScoreStage
 from curation.stage import Stage
@@ -72,7 +73,7 @@ class Progress(Watcher):
         parts = [f"{counts.rows:,} rows", f"{counts.kept:,} kept"]
         parts += [f"{n:,} {what}" for n, what in ((counts.rejected, "rejected"), (counts.failed, "failed")) if n]
         parts.append("cached" if cached else f"{seconds:.1f} s")
-        if isinstance(stage, ScoreStage | CaptionStage) and not cached and seconds:
+        if isinstance(stage, ScoreStage | CaptionStage | Encode) and not cached and seconds:
             parts += _rates(stage, counts, seconds)
         if counts.sums.get("bytes_saved"):
             parts.append(f"{format_bytes(counts.sums['bytes_saved'])} saved by early abort")
@@ -91,7 +92,10 @@ def _rates(stage: Stage, counts: Counts, seconds: float) -> list[str]:
         captions = counts.kept * len(stage.settings.kinds)
         tokens = counts.sums.get("captioning_tokens", 0)
         return [f"{_rate(captions / seconds)} captions/s", f"{_rate(tokens / seconds)} tokens/s"]
-    return [f"{_rate(counts.rows / seconds)} {'images/s' if isinstance(stage, ScoreStage) else 'rows/s'}"]
+    rates = [f"{_rate(counts.rows / seconds)} {'images/s' if isinstance(stage, ScoreStage | Encode) else 'rows/s'}"]
+    if isinstance(stage, Encode) and counts.kept:
+        rates.append(f"{format_bytes(counts.sums['encoded_length'] / counts.kept)} a sample")
+    return rates
 
 
 def _rate(number: float) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.config.base import BatchRun, Bytes, Settings
 from curation.config.caption import CaptionRun, CaptionSettings
+from curation.config.encode import EncodeRun, EncodeSettings
 from curation.config.fetch import FetchRun, FetchSettings, ImageFormat
 from curation.config.pack import PackRun, PackSettings
 from curation.config.score import ClassifierSettings, HeadSettings, ModelSettings, ScoreSettings
@@ -28,6 +29,8 @@ __all__ = [
     "Config",
     "CorpusSettings",
     "DedupSettings",
+    "EncodeRun",
+    "EncodeSettings",
     "FetchRun",
     "FetchSettings",
     "HeadSettings",
@@ -59,6 +62,8 @@ class Stages(Settings):
     """Writes captions."""
     pack: PackSettings = PackSettings()
     """Image bank to shards."""
+    encode: EncodeSettings | None = None
+    """Shards to shards of latents and text embeddings."""
 
     @model_validator(mode="after")
     def _says_its_primary(self) -> Stages:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,20 +64,24 @@ class Index:
         return sum(shard.samples for shard in self.shards)
 
 
-def write_index(folder: Folder, fragments: Iterable[Fragment]) -> Index:
-    """Write `index.parquet` from the pack stage's `fragments`, in shard order, and sum up the shards."""
+def write_index(folder: Folder, fragments: Iterable[Fragment], further: Sequence[Any] = ()) -> Index:
+    """Write `index.parquet` from a stage's `fragments`, in shard order, and sum up the shards.
+
+    `further` fields of their rows become columns too.
+    """
+    schema = pa.schema([*INDEX_SCHEMA, *further])
     shards: list[Shard] = []
     buckets: Counter[str] = Counter()
     with folder.writing(INDEX) as path:
-        with pq.ParquetWriter(path, INDEX_SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             held: list[pa.Table] = []
             for fragment in fragments:
-                table = _kept(folder, fragment)
+                table = _kept(folder, fragment, further)
                 if not table.num_rows:
                     continue
                 shards.append(_shard(table))
                 buckets.update(table["bucket"].to_pylist())
-                held.append(table.select(INDEX_SCHEMA.names))
+                held.append(table.select(schema.names))
                 if sum(t.num_rows for t in held) >= GROUP_ROWS:
                     writer.write_table(pa.concat_tables(held).combine_chunks())
                     held = []
@@ -91,16 +95,18 @@ def write_index(folder: Folder, fragments: Iterable[Fragment]) -> Index:
     return Index(tuple(shards), dict(sorted(buckets.items())), size, digest.hexdigest())
 
 
-def _kept(folder: Folder, fragment: Fragment) -> pa.Table:
+def _kept(folder: Folder, fragment: Fragment, further: Sequence[Any]) -> pa.Table:
     """The samples of one fragment: columns of the index, and those of the shard."""
-    names = [*(f.name for f in _ROW_FIELDS), "width", "height", PACKED.name, OUTCOME_FIELDS[0].name]
+    plain = [*_ROW_FIELDS, *further]
+    names = [*(f.name for f in plain), "width", "height", PACKED.name, OUTCOME_FIELDS[0].name]
     table = folder.read_table(fragment.name, names)
     table = table.filter(pa.compute.equal(table["outcome"], Outcome.KEPT.value)).combine_chunks()
     packed = table[PACKED.name].combine_chunks()
-    columns = {f.name: table[f.name] for f in _ROW_FIELDS}
+    columns = {f.name: table[f.name] for f in plain}
     columns |= {f.name: packed.field(f.name) for f in PACKED.type}
     columns |= {name: table[name.removeprefix("original_")] for name in _ORIGINAL}
-    return pa.table(columns, schema=pa.schema([*INDEX_SCHEMA, *(PACKED.type.field(name) for name in _OF_SHARD)]))
+    fields = [*INDEX_SCHEMA, *further, *(PACKED.type.field(name) for name in _OF_SHARD)]
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _shard(table: pa.Table) -> Shard:

@@ -18,7 +18,7 @@ from curation.fragments import Counts, Fragment, FragmentWriter, Manifest
 from curation.op import Cost
 from curation.pack.croissant import write_croissant
 from curation.pack.encode import use_one_thread
-from curation.pack.index import describe, write_index, write_wids
+from curation.pack.index import Index, describe, write_index, write_wids
 from curation.pack.layout import Layout
 from curation.pack.sample import SampleMaker
 from curation.pack.shard import write_shard
@@ -67,7 +67,7 @@ class Pack(Pooled):
         """Write index, `wids.json` and `croissant.json`; the manifest's `corpus` names shards, config and funnel."""
         maker = self._maker(without_outcomes(self.schema.empty_table()).schema)
         index = write_index(self.folder, fragments)
-        self._tidy({shard.name for shard in index.shards})
+        tidy(self.folder, index)
         name = self._config["name"]
         write_wids(self.folder, name, index.shards)
         write_croissant(self.folder, name, index, self._settings.format, maker)
@@ -77,31 +77,34 @@ class Pack(Pooled):
             "members": [self._settings.format, "txt", "json"],
             "captions": list(maker.kinds),
             "config": self._config,
-            "funnel": self._funnel(sum((f.counts for f in fragments), Counts())),
+            "funnel": funnel(self, sum((f.counts for f in fragments), Counts())),
         }
         return {"corpus": corpus}
-
-    def _tidy(self, named: set[str]) -> None:
-        """Remove what killed workers left among the shards; no worker of this stage runs any more."""
-        for name in self.folder.child("shards").sizes():
-            if f"shards/{name}" not in named:
-                self.folder.delete(f"shards/{name}")
 
     def _maker(self, schema: pa.Schema) -> SampleMaker:
         return SampleMaker(
             schema.remove(i) if (i := schema.get_field_index(PACKED.name)) >= 0 else schema, self._settings
         )
 
-    def _funnel(self, own: Counts) -> list[dict[str, Any]]:
-        """Rows by outcome and reason after each stage, from the source to here."""
-        steps = [_step(self, own)]
-        stage: Stage = self
-        while stage.upstream is not None:
-            stage = stage.upstream
-            manifest: Manifest | None = stage.manifest()
-            assert manifest is not None, f"{stage.name} is unfinished"
-            steps.append(_step(stage, manifest.counts))
-        return steps[::-1]
+
+def tidy(folder: Folder, index: Index) -> None:
+    """Remove what killed workers left among the shards, when no worker of their stage runs any more."""
+    named = {shard.name for shard in index.shards}
+    for name in folder.child("shards").sizes():
+        if f"shards/{name}" not in named:
+            folder.delete(f"shards/{name}")
+
+
+def funnel(last: Stage, own: Counts) -> list[dict[str, Any]]:
+    """Rows by outcome and reason after each stage, from the source to `last`, whose counts are `own`."""
+    steps = [_step(last, own)]
+    stage = last
+    while stage.upstream is not None:
+        stage = stage.upstream
+        manifest: Manifest | None = stage.manifest()
+        assert manifest is not None, f"{stage.name} is unfinished"
+        steps.append(_step(stage, manifest.counts))
+    return steps[::-1]
 
 
 def _step(stage: Stage, counts: Counts) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def _step(stage: Stage, counts: Counts) -> dict[str, Any]:
     }
 
 
-_PLACES = ("path", "model", "tokenizer", "aesthetic")
+_PLACES = ("path", "model", "tokenizer", "aesthetic", "vae")
 """Settings that may name a file or folder of this machine."""
 _LEFT_OUT = ("output", "run", "endpoint", "api_key_env")
 

@@ -11,6 +11,7 @@ from typing import Literal
 from curation.fragments import Counts
 from curation.report.captioning import captioning
 from curation.report.distributions import heat, histograms
+from curation.report.encoding import encoding
 from curation.report.facts import CorpusFacts, NetworkFacts, ReasonFacts, RunFacts, StageFacts
 from curation.report.network import network
 from curation.report.record import read_record
@@ -35,7 +36,7 @@ def collect(output: Folder) -> RunFacts:
         filled = {table.name: table for table in opened if table.columns}
         last = next(reversed(filled.values()), None)
         fetch, score, select = (filled.get(name) for name in ("fetch", "score", "select"))
-        caption, pack = filled.get("caption"), filled.get("pack")
+        caption, pack, encode = (filled.get(name) for name in ("caption", "pack", "encode"))
         shards = Shards(tables, pack) if pack else None
         scores = score_columns(tables, fetch, score) if fetch and score else []
         samples = Sampler(tables, opened, seed).samples(stages, shards)
@@ -51,6 +52,7 @@ def collect(output: Folder) -> RunFacts:
             scoring=scoring(tables, scores, score, select, record.config) if score else None,
             captioning=captioning(tables, caption, record.config) if caption else None,
             captioned=samples.captioned,
+            encoding=encoding(tables, encode, record.config) if encode else None,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from curation.report.model_facts import CaptioningFacts, CaptionText, ScoringFacts
+from curation.report.model_facts import CaptioningFacts, CaptionText, EncodingFacts, ScoringFacts
 from curation.report.record import RunRecord
 from curation.report.shapes import Heat, Histogram
 from curation.row import Outcome
@@ -153,6 +153,8 @@ class RunFacts:
     captioning: CaptioningFacts | None = None
     captioned: tuple[Sample, ...] = ()
     """Some rows with all their captions."""
+    encoding: EncodingFacts | None = None
+    """None where the run has no such stage, or it has no rows yet."""
 
     @property
     def rows_in(self) -> int:

@@ -1,4 +1,4 @@
-"""What a report shows of the stages that run models, as plain data: scores, and captions."""
+"""What a report shows of the stages that run models, as plain data: scores, captions, and latents."""
 
 from __future__ import annotations
 
@@ -119,3 +119,42 @@ class CaptionText:
     tokens: int | None
     similarity: float | None = None
     """To the image, where it was measured."""
+
+
+@dataclass(frozen=True)
+class EncodingFacts:
+    """What encode stored."""
+
+    samples: int
+    tensor_bytes: int
+    """Of the tensors of all samples."""
+    shard_bytes: int
+    """Of all that the samples have in the shards."""
+    model: str
+    vae: str
+    """Another VAE than the model's, or ""."""
+    dtype: str
+    latents: bool
+    kinds: tuple[str, ...]
+    """Kinds of caption."""
+    images: bool
+
+    @property
+    def tensors_each(self) -> float:
+        """Bytes of a sample's tensors."""
+        return self.tensor_bytes / max(self.samples, 1)
+
+    @property
+    def shard_each(self) -> float:
+        """Bytes of a sample in its shard."""
+        return self.shard_bytes / max(self.samples, 1)
+
+    @property
+    def told(self) -> str:
+        """ "latents, captions (dense, short)"."""
+        parts = [
+            *(["latents"] if self.latents else []),
+            *([f"captions ({', '.join(self.kinds)})"] if self.kinds else []),
+            *(["pictures"] if self.images else []),
+        ]
+        return ", ".join(parts)

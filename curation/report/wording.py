@@ -15,6 +15,7 @@ STAGES = {
     "caption": "Write captions",
     "layout": "Give each image its aspect bucket and its shard",
     "pack": "Resize once, write the shards",
+    "encode": "Store latents and text embeddings, so that trainings need not compute them",
 }
 
 REASONS: dict[str, str] = {
@@ -70,6 +71,7 @@ REASONS: dict[str, str] = {
     Reason.NO_CAPTION: "The caption that was asked for is missing",
     Reason.SMALLER_THAN_BUCKET: "Smaller than its aspect bucket, and enlarging is off",
     Reason.BANK_DAMAGED: "The stored pixels are gone or changed",
+    Reason.NOT_FINITE: "A model, or the type that its output is stored in, has no number for it",
 }
 
 

@@ -11,20 +11,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from curation.encode.view import CachedView, cached_view
 from curation.errors import CorruptionError
-from curation.stream.decode import Decoder
+from curation.stream.decode import Decoder, Picture
 from curation.stream.order import key_of
 from curation.stream.stream import Batch, CorpusStream
 
 TorchBatch = dict[str, Any]
 """`pixels` uint8 [B, 3, H, W]; `captions`, `keys` lists of B strings; `original_sizes`, `crop_top_lefts` and
-`target_sizes` int64 [B, 2] (height, width; top, left); `epoch`, `step` numbers; `damaged` messages."""
+`target_sizes` int64 [B, 2] (height, width; top, left); `epoch`, `step` numbers; `damaged` messages.
+
+Of a corpus that the stage `encode` wrote: `latents` [B, C, h, w] instead of `pixels`, as the VAE gives them (not
+scaled); `text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
 
 
 PLACES = 256
@@ -39,9 +43,10 @@ class StreamDataset(IterableDataset[TorchBatch]):
     """
 
     def __init__(self, stream: CorpusStream, resolution: int | None = None) -> None:
+        """Raises ConfigError where stored tensors are not what the stream's settings ask for."""
         super().__init__()
         self.stream = stream
-        self._decoder = Decoder(resolution)
+        self._view = cached_view(stream.samples.corpora, stream.settings, resolution) or Decoder(resolution)
         # Shared memory, for workers hold copies of all else. The order: epoch, step, whether every iteration is there.
         self._order = torch.tensor([stream.epoch, stream.step, 0]).share_memory_()  # type: ignore[no-untyped-call]
         # What each worker has begun last: the iteration (31 bits), its epoch (31), whether it is there by order (1).
@@ -86,9 +91,9 @@ class StreamDataset(IterableDataset[TorchBatch]):
         return max(epochs) + (not mine), 0, False
 
     def _batches(self, first: int, workers: int) -> Iterator[TorchBatch]:
-        for batch in self.stream.share(first, workers, self._decoder):
+        for batch in self.stream.share(first, workers, self._view):
             self._given += 1
-            yield as_tensors(batch, self._decoder.size(batch.shape))
+            yield as_tensors(batch, self._view)
 
     def state_dict(self) -> dict[str, Any]:
         """Where this iteration began, and how many batches this worker has given since: for `StatefulDataLoader`."""
@@ -101,23 +106,35 @@ class StreamDataset(IterableDataset[TorchBatch]):
         self._loaded = True
 
 
-def as_tensors(batch: Batch, size: tuple[int, int]) -> TorchBatch:
-    """A batch whose views are `Picture`s of `size` (width, height), as tensors; without samples, of length 0."""
-    pictures = batch.views
-    pixels = torch.empty((len(pictures), size[1], size[0], 3), dtype=torch.uint8)
-    for place, picture in zip(pixels, pictures, strict=True):
-        place.numpy()[:] = picture.pixels
+def as_tensors(batch: Batch, view: Decoder | CachedView) -> TorchBatch:
+    """A batch whose views are those of `view`, as tensors; without samples, of length 0."""
+    size = view.size(batch.shape)
+    tensors: TorchBatch = {}
+    places = batch.views
+    if isinstance(view, CachedView):
+        tensors = view.tensors(batch.views, batch.kinds, batch.shape)
+        places = [encoded.place for encoded in batch.views]
+    if "latents" not in tensors:
+        tensors["pixels"] = _pixels(places, size)
     return {
-        "pixels": pixels.permute(0, 3, 1, 2).contiguous(),
+        **tensors,
         "captions": batch.captions,
         "keys": [sample.key for sample in batch.samples],
-        "original_sizes": _pairs(p.original_size for p in pictures),
-        "crop_top_lefts": _pairs(p.crop_top_left for p in pictures),
-        "target_sizes": _pairs((size[1], size[0]) for _ in pictures),
+        "original_sizes": _pairs(p.original_size for p in places),
+        "crop_top_lefts": _pairs(p.crop_top_left for p in places),
+        "target_sizes": _pairs((size[1], size[0]) for _ in places),
         "epoch": batch.epoch,
         "step": batch.step,
         "damaged": batch.damaged,
     }
+
+
+def _pixels(pictures: Sequence[Picture], size: tuple[int, int]) -> torch.Tensor:
+    """uint8 [B, 3, H, W] of pictures of `size` (width, height)."""
+    pixels = torch.empty((len(pictures), size[1], size[0], 3), dtype=torch.uint8)
+    for place, picture in zip(pixels, pictures, strict=True):
+        place.numpy()[:] = picture.pixels
+    return pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def _pairs(numbers: Iterable[tuple[int, int]]) -> torch.Tensor:

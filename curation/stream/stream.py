@@ -33,7 +33,7 @@ REPLACEMENTS = 16
 
 
 View = Callable[[Sample, tuple[int, int]], Any]
-_Item = tuple[Sample, str, Any]
+_Item = tuple[Sample, str, str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Batch:
     samples: list[Sample]
     captions: list[str]
     """One a sample, of the kind that the seed picked for it."""
+    kinds: list[str]
+    """These kinds."""
     views: list[Any]
     """One a sample: what the caller's `view` made of it; None without."""
     shape: tuple[int, int]
@@ -171,9 +173,10 @@ class CorpusStream:
                 if (other := self._instead(number, error, shape, view)) is not None:
                     items.append(other)
         return Batch(
-            [sample for sample, _, _ in items],
-            [caption for _, caption, _ in items],
-            [view for _, _, view in items],
+            [sample for sample, _, _, _ in items],
+            [caption for _, caption, _, _ in items],
+            [kind for _, _, kind, _ in items],
+            [view for _, _, _, view in items],
             shape,
             self.epoch,
             step,
@@ -181,10 +184,11 @@ class CorpusStream:
         )
 
     def _item(self, found: Sample | CorruptionError, shape: tuple[int, int], view: View | None) -> _Item:
-        """The sample, its caption and its view. Raises CorruptionError where one of them cannot be had."""
+        """The sample, its caption, of what kind, and its view. Raises CorruptionError where one cannot be had."""
         if isinstance(found, CorruptionError):
             raise found
-        return found, found.caption(self._kind(found.number)), view(found, shape) if view else None
+        kind = self._kind(found.number)
+        return found, found.caption(kind), kind, view(found, shape) if view else None
 
     def _read(self, numbers: list[int]) -> list[Sample | CorruptionError]:
         """The samples with these numbers, or what is wrong with them."""

@@ -1,0 +1,129 @@
+"""What a corpus says of the tensors that it holds; trainers compare it with their models before they lean on it.
+
+facts = cached_of(open_corpus("runs/demo/encode-…"))
+if facts is not None:
+    check_signatures(facts, part_signatures("recipe.teacher.model", teacher.model), "recipe.teacher.model")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from curation.encode.signatures import TEXT_PARTS, VAE
+from curation.errors import ConfigError
+from curation.stream.corpus import Corpus
+
+EMPTY_FILE = "empty.safetensors"
+"""Beside the shards: `text` [T, D] and `pooled` [P] of no caption."""
+DTYPES = ("fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """Stored embeddings of captions."""
+
+    kinds: tuple[str, ...]
+    """Kinds of caption that have some."""
+    primary: str
+    """Which kind stands in `UID.txt`."""
+    tokens: int
+    """T of a text's embeddings [T, D]."""
+    width: int
+    """D."""
+    pooled: int
+    """P of its pooled embedding [P]."""
+    empty_sha256: str
+    """Of the file that holds those of no caption."""
+
+    def kind(self, caption: str) -> str:
+        """The kind that a stream's kind of caption means: `primary` stands for another."""
+        return self.primary if caption == "primary" else caption
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What each sample of a corpus holds, and of which models."""
+
+    signatures: Mapping[str, Any]
+    """By part (`vae`, `text_encoder`, …), as `part_signatures` gives them."""
+    dtype: str
+    """ "fp16" or "bf16", of all tensors."""
+    resolution: int | None
+    """What pictures were scaled to before they were encoded (as `Decoder.resolution`)."""
+    images: bool
+    """Whether pictures are there too."""
+    channels: int | None
+    """Of latents; None: there are none."""
+    factor: int
+    """Pixels a side of one latent; 0 without latents."""
+    texts: TextFacts | None
+    """None: no embeddings."""
+
+
+def cached_of(corpus: Corpus, setting: str = "corpus") -> CacheFacts | None:
+    """What the stage `encode` stored in `corpus`; None: nothing, it is a corpus of pictures.
+
+    Raises ConfigError naming `setting` where the manifest does not say it as that stage would.
+    """
+    if corpus.encoded is None:
+        return None
+    given: Any = corpus.encoded
+    try:
+        facts = CacheFacts(
+            signatures={str(part): value for part, value in given["signatures"].items()},
+            dtype=given["dtype"],
+            resolution=None if given["resolution"] is None else int(given["resolution"]),
+            images=bool(given["images"]),
+            channels=None if given["latents"] is None else _positive(given["latents"]["channels"]),
+            factor=0 if given["latents"] is None else _positive(given["latents"]["factor"]),
+            texts=None if given["texts"] is None else _texts(given["texts"]),
+        )
+        if facts.dtype not in DTYPES:
+            raise ValueError(f"dtype {facts.dtype!r}")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        where = corpus.folder.url
+        raise ConfigError(setting, f"the manifest of {where} does not tell what is encoded: {error}") from None
+    return facts
+
+
+def cache_of_all(corpora: Sequence[Corpus]) -> CacheFacts | None:
+    """The same of the corpora of one stream. Raises ConfigError where they do not hold the same of the same models."""
+    found = [cached_of(corpus, f"corpora.{i}") for i, corpus in enumerate(corpora)]
+    for i, facts in enumerate(found):
+        if facts != found[0]:
+            raise ConfigError(
+                f"corpora.{i}", f"does not hold the same tensors of the same models as {corpora[0].folder.url}"
+            )
+    return found[0]
+
+
+def check_signatures(facts: CacheFacts, signatures: Mapping[str, Any], setting: str) -> None:
+    """Refuse stored tensors of other models than those with `signatures`. Raises ConfigError naming `setting`."""
+    parts = [*([VAE] if facts.channels else []), *(TEXT_PARTS if facts.texts else ())]
+    differ = [part for part in parts if facts.signatures.get(part) != signatures.get(part)]
+    if differ:
+        raise ConfigError(
+            setting, f"the corpus was encoded by other models: {', '.join(differ)}; encode it again, or train on pixels"
+        )
+
+
+def _texts(given: Any) -> TextFacts:
+    kinds = tuple(str(kind) for kind in given["kinds"])
+    if not kinds:
+        raise ValueError("texts of no kind")
+    return TextFacts(
+        kinds=kinds,
+        primary=str(given["primary"]),
+        tokens=_positive(given["tokens"]),
+        width=_positive(given["width"]),
+        pooled=_positive(given["pooled"]),
+        empty_sha256=str(given["empty"]["sha256"]),
+    )
+
+
+def _positive(number: Any) -> int:
+    if not isinstance(number, int) or not 0 < number < 2**20:
+        raise ValueError(f"{number!r} is no size of a tensor")
+    return number

@@ -1,0 +1,186 @@
+"""The models at work: pictures → latents, captions → embeddings, as a training of SDXL's kind makes them.
+
+Constructed in the driver; a worker's `setup` loads the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.config.encode import EncodeSettings
+from curation.encode.member import Text
+from curation.encode.signatures import TEXT_PARTS, VAE, Signatures, part_signatures
+from curation.errors import ConfigError
+from curation.model_signature import file_signature
+from curation.models import (
+    check_installed,
+    check_weights,
+    device_and_dtype,
+    fetch_file,
+    is_local,
+    load_options,
+    located,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MODEL, VAE_SETTING = "stages.encode.model", "stages.encode.vae"
+INDEX = "model_index.json"
+
+
+class Encoder:
+    """A VAE and text encoders, those of them that `settings` ask for."""
+
+    def __init__(self, settings: EncodeSettings) -> None:
+        self._settings = settings
+
+    def signatures(self) -> Signatures:
+        """Of the models that are used. Raises ConfigError where a local one is not there."""
+        given = self._settings
+        found = part_signatures(MODEL, given.model, given.revision, given.variant, given.vae)
+        return {part: signature for part, signature in found.items() if part in self._parts()}
+
+    def identity(self) -> dict[str, Any]:
+        """What changes the tensors, beside the settings. Of a local model its files: where it lies changes nothing."""
+        given, models = self._settings, self.signatures()
+        pipeline = None  # it says what stands for no caption
+        if given.texts and is_local(given.model):
+            pipeline = file_signature(MODEL, str(Path(given.model).expanduser() / INDEX))
+        return {"models": models, "pipeline": pipeline}
+
+    def _parts(self) -> tuple[str, ...]:
+        return (*((VAE,) if self._settings.latents else ()), *(TEXT_PARTS if self._settings.texts else ()))
+
+    def check(self, online: bool) -> None:
+        """Refuse models that cannot be loaded, before any work; on the hub only if `online`. Raises ConfigError."""
+        given = self._settings
+        check_installed(MODEL, "diffusers", "torch", "transformers", extra="train")
+        parts = [part for part in self._parts() if part != VAE or given.vae is None]
+        if is_local(given.model):
+            folder = Path(given.model).expanduser()
+            for part in parts:
+                if not part.startswith("tokenizer"):  # that those are there `signatures` has seen
+                    check_weights(MODEL, folder / part)
+        elif online and parts:
+            fetch_file(MODEL, given.model, INDEX, given.revision)
+        if given.latents and given.vae is not None:
+            if is_local(given.vae):
+                check_weights(VAE_SETTING, Path(given.vae).expanduser())
+            elif online:
+                fetch_file(VAE_SETTING, given.vae, "config.json", None)
+
+    def setup(self) -> None:
+        """Load the models. Raises ConfigError where they cannot be loaded as they are."""
+        import torch
+
+        _quieten()
+        torch.set_num_threads(1)  # the last bits of what several threads compute depend on their number
+        given = self._settings
+        self.device, dtype = device_and_dtype(given.run.gpus, "stages.encode.run.gpus")
+        if given.latents:
+            self.vae = _load_vae(given).eval()
+            # As diffusers does: SDXL's own overflows in fp16, and says so.
+            half = dtype == torch.float16 and self.vae.config.force_upcast
+            self.vae.to(self.device, torch.float32 if half else dtype)
+        if given.texts:
+            self.pipeline = _load_texts(given)
+            self.pipeline.text_encoder.eval()
+            self.pipeline.text_encoder_2.eval()
+            self.pipeline.to(self.device, dtype)
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of one latent."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def latents(self, pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Means of the posterior, float32 [B, C, H/f, W/f] on the CPU, of RGB pictures [H, W, 3] of one size.
+
+        Raises ConfigError where that size is no multiple of `factor`: the VAE would cut off what is left over.
+        """
+        import torch
+
+        height, width = pictures[0].shape[:2]
+        if height % self.factor or width % self.factor:
+            raise ConfigError(
+                "stages.encode.resolution", f"pictures of {width}x{height} are no multiples of the VAE's {self.factor}"
+            )
+        with torch.no_grad():
+            pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
+            found = self.vae.encode(pixels.to(self.vae.dtype) / 127.5 - 1).latent_dist.mean
+            return found.float().cpu()
+
+    def texts(self, captions: Sequence[str]) -> list[Text]:
+        """Embeddings of each caption, float32 on the CPU; a caption that says nothing is no caption (`empty`)."""
+        found = self._encode(captions)
+        return [text if caption else self.empty for caption, text in zip(captions, found, strict=True)]
+
+    @cached_property
+    def empty(self) -> Text:
+        """What the pipeline takes for no caption: zeros where it says so, as SDXL's, else the text ""."""
+        import torch
+
+        (found,) = self._encode([""])
+        if self.pipeline.config.force_zeros_for_empty_prompt:
+            return Text(torch.zeros_like(found.text), torch.zeros_like(found.pooled))
+        return found
+
+    def _encode(self, captions: Sequence[str]) -> list[Text]:
+        import torch
+
+        with torch.no_grad():
+            text, _, pooled, _ = self.pipeline.encode_prompt(
+                list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            )
+            return [Text(*both) for both in zip(text.float().cpu(), pooled.float().cpu(), strict=True)]
+
+    def close(self) -> None:
+        """Let the models go."""
+        self.vae = self.pipeline = None
+
+
+def _load_vae(given: EncodeSettings) -> Any:
+    from diffusers import AutoencoderKL
+
+    options = load_options(given.revision if given.vae is None else None)
+    del options["trust_remote_code"]  # a model of diffusers, unlike a pipeline, never asks for other people's code
+    if given.vae is not None:
+        return _loaded(VAE_SETTING, AutoencoderKL, given.vae, **options)
+    return _loaded(MODEL, AutoencoderKL, given.model, subfolder=VAE, variant=given.variant, **options)
+
+
+def _load_texts(given: EncodeSettings) -> Any:
+    """The pipeline without what paints."""
+    from diffusers import StableDiffusionXLPipeline
+
+    parts: dict[str, Any] = {"vae": None, "unet": None, "add_watermarker": False}
+    options = {"variant": given.variant, **load_options(given.revision)}
+    return _loaded(MODEL, StableDiffusionXLPipeline, given.model, **parts, **options)
+
+
+def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        return kind.from_pretrained(located(model), torch_dtype=torch.float32, **options)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(setting, f"{model} cannot be loaded: {reason}") from error
+
+
+def _quieten() -> None:
+    """Keep progress bars, and a line for each caption that is longer than the encoder takes, out of the log."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    for given in (logging, diffusers_logging):
+        given.set_verbosity_error()
+        given.disable_progress_bar()
