@@ -1,5 +1,5 @@
 """A text-to-image pipeline of SDXL's make in small: a whole `StableDiffusionXLPipeline` folder with random weights (the
-same each time), about 0.7 MB, for 32 pixels. What it paints means nothing; shapes and formats are SDXL's.
+same each time), about 1.3 MB, for 32 pixels. What it paints means nothing; shapes and formats are SDXL's.
 """
 
 from __future__ import annotations

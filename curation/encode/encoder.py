@@ -114,7 +114,7 @@ class Encoder:
             )
         with torch.no_grad():
             pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
-            found = self.vae.encode(pixels.to(self.vae.dtype) / 127.5 - 1).latent_dist.mean
+            found: Tensor = self.vae.encode(pixels.to(self.vae.dtype) / 127.5 - 1).latent_dist.mean
             return found.float().cpu()
 
     def texts(self, captions: Sequence[str]) -> list[Text]:

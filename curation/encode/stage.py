@@ -170,5 +170,5 @@ class Encode(Pooled):
         rows = self.folder.read_table(fragment.name, columns).to_pylist()
         row = next(row for row in rows if row["outcome"] == "kept")
         data = self.folder.read_range(shard_path(row["shard"]), row["encoded_offset"], row[_LENGTH])
-        shapes = {name: tensor["shape"] for name, tensor in deserialize(data)}
+        shapes = {name: tensor["shape"] for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
         return shapes, Decoder(self.settings.resolution).size(parse_size(row["bucket"]))[1]
