@@ -28,7 +28,7 @@ from curation.wuerstchen.models import (
     PaellaVQModel,
     WuerstchenDiffNeXt,
     WuerstchenPrior,
-    decoder_factor,
+    check_sides,
     reads_text,
     vqgan_factor,
 )
@@ -84,9 +84,7 @@ class Cascade:
                 raise ConfigError("recipe.prior", f"makes {makes} channels, the compressor {channels}")
             if reads != self.prior_text.width:
                 raise ConfigError("recipe.prior", f"reads text of width {reads}, not {self.prior_text.width}")
-        factor = vqgan_factor(self.vqgan) * decoder_factor(self.decoder)
-        if any(side % factor for side in self.sampling.size):
-            raise ConfigError("recipe.sampling.size", f"{self.sampling.size}: sides must be multiples of {factor}")
+        check_sides("recipe.sampling.size", self.sampling.size, self.vqgan, self.decoder)
 
     @property
     def device(self) -> torch.device:

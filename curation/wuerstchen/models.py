@@ -15,19 +15,32 @@ what the authors' code gives them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from curation.config.wuerstchen import DecoderSettings, PriorSettings
+from curation.errors import ConfigError
 
 try:
     from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 except ImportError:  # diffusers before they were deprecated
     from diffusers.pipelines.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 
-__all__ = ["PaellaVQModel", "WuerstchenDiffNeXt", "WuerstchenPrior", "decoder_config", "make_decoder", "make_prior"]
+__all__ = [
+    "PaellaVQModel",
+    "WuerstchenDiffNeXt",
+    "WuerstchenPrior",
+    "check_sides",
+    "decoder_config",
+    "make_decoder",
+    "make_prior",
+    "prior_config",
+    "reads_text",
+    "vqgan_factor",
+]
 
 TIME = 64
 """Width of the embedding of time."""
@@ -104,11 +117,6 @@ def make_decoder(config: dict[str, Any]) -> WuerstchenDiffNeXt:
     return _made(WuerstchenDiffNeXt, config)
 
 
-def decoder_factor(decoder: WuerstchenDiffNeXt) -> int:
-    """Sides of its latents must be multiples of this."""
-    return int(decoder.config.patch_size * 2 ** (len(decoder.config.c_hidden) - 1))
-
-
 def reads_text(decoder: WuerstchenDiffNeXt) -> bool:
     """Whether any of its levels attends to text."""
     return any("A" in level for level in decoder.config.level_config)
@@ -117,6 +125,15 @@ def reads_text(decoder: WuerstchenDiffNeXt) -> bool:
 def vqgan_factor(vqgan: PaellaVQModel) -> int:
     """Pixels a side of one of its latents."""
     return int(vqgan.config.up_down_scale_factor * 2 ** (vqgan.config.levels - 1))
+
+
+def check_sides(setting: str, size: Sequence[int], vqgan: PaellaVQModel, decoder: WuerstchenDiffNeXt) -> None:
+    """Refuse pictures of `size` (height, width) that stages A and B cannot halve as often as they do. Raises
+    ConfigError."""
+    factor = vqgan_factor(vqgan) * decoder.config.patch_size * 2 ** (len(decoder.config.c_hidden) - 1)
+    if any(side % factor for side in size):
+        given = " × ".join(map(str, size))
+        raise ConfigError(setting, f"pictures of {given} pixels; Stage B takes sides that are multiples of {factor}")
 
 
 def _made(cls: Any, config: dict[str, Any]) -> Any:

@@ -22,7 +22,14 @@ from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 from curation.wuerstchen.cascade import Cascade
 from curation.wuerstchen.compressor import SemanticCompressor, load_compressor, semantic_of
-from curation.wuerstchen.models import PaellaVQModel, WuerstchenDiffNeXt, decoder_config, make_decoder, reads_text
+from curation.wuerstchen.models import (
+    PaellaVQModel,
+    WuerstchenDiffNeXt,
+    check_sides,
+    decoder_config,
+    make_decoder,
+    reads_text,
+)
 from curation.wuerstchen.parts import TextEncoder, dropped, load_part, parameters, part_signature
 from curation.wuerstchen.schedule import draw_times, kept, p2_weights
 
@@ -162,6 +169,7 @@ class StageB(Recipe):
         self.cascade.dtype = dtype
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> PreparedB:
+        check_sides("data.resolution", batch["pixels"].shape[-2:], self.vqgan, self.model.decoder)
         clean = latents_of(self.vqgan, batch["pixels"])
         if self.settings.train_compressor:
             given = batch["pixels"].to(clean.device)

@@ -145,6 +145,22 @@ def test_stage_b_saves_what_stage_c_takes(
     assert len(StageC(StageCSettings.model_validate(given), 0).sample(PROMPTS[:1], [0])) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision(
+    dtype: torch.dtype, stage_b: StageBSettings, stage_c: StageCSettings, batch: dict[str, Any]
+) -> None:
+    learns = stage_b.model_copy(update={"train_compressor": True})
+    for recipe in (StageC(stage_c, seed=0), StageB(stage_b, seed=0), StageB(learns, seed=0)):
+        recipe.to(torch.device("cpu"), dtype)
+        prepared = recipe.prepare(batch, DRAWS)
+        with torch.autocast("cpu", dtype):
+            losses = recipe.losses(recipe.model, prepared)
+        assert losses["noise"].dtype == torch.float32
+        losses["noise"].mean().backward()
+        assert all(p.dtype == torch.float32 and p.grad is not None for p in recipe.model.parameters())
+        assert len(recipe.sample(PROMPTS, SEEDS)) == 2
+
+
 def test_guidance_counts(stage_c: StageCSettings) -> None:
     recipe = StageC(stage_c, seed=0)
     torch.nn.init.normal_(recipe.model.out[1].weight, std=0.5)
@@ -187,6 +203,11 @@ def test_parts_that_do_not_fit_are_refused(stage_c: StageCSettings, parts: dict[
     assert "PaellaVQModel" in refused("recipe.decode.vqgan.model", decode=decode | {"vqgan": str(tmp_path)})
     swapped = decode | {"vqgan": parts["decoder"]}
     assert "is a WuerstchenDiffNeXt, not a PaellaVQModel" in refused("recipe.decode.vqgan.model", decode=swapped)
+
+
+def test_pictures_that_cannot_be_halved_are_refused(stage_b: StageBSettings, batch: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"data\.resolution: pictures of 28 × 32 pixels; .* multiples of 8"):
+        StageB(stage_b, 0).prepare(batch | {"pixels": batch["pixels"][:, :, :28]}, DRAWS)
 
 
 def test_settings_that_contradict_each_other_are_refused(stage_b: StageBSettings) -> None:

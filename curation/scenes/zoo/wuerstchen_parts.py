@@ -198,6 +198,6 @@ def train(
 
 
 if __name__ == "__main__":
-    more = {"vqgan_steps": (8_000, "steps of Stage A")}
-    given = arguments(__doc__, steps=10_000, batch=64, out="wuerstchen", more=more)
+    more = {"vqgan_steps": (6_000, "steps of Stage A")}
+    given = arguments(__doc__, steps=6_000, batch=64, out="wuerstchen", more=more)
     train(given.steps, given.vqgan_steps, given.batch, given.seed, given.work, given.out)
