@@ -29,6 +29,8 @@ class EncodeSettings(Settings):
     """Folder or hub name of another VAE (`madebyollin/sdxl-vae-fp16-fix`: SDXL's own overflows in fp16)."""
     resolution: int | None = Field(None, ge=16)
     """Pictures are scaled down to about this many pixels squared before they are encoded; not given: as packed."""
+    upscale: bool = False
+    """Enlarge pictures that were packed smaller than `resolution`, as `data.upscale` of a training."""
     dtype: Literal["fp16", "bf16"] = "fp16"
     """Of what is stored. Both take two bytes a number; fp16 is eight times as fine, and ends at 65,504."""
     latents: bool = True

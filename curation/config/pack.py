@@ -19,7 +19,7 @@ class PackRun(Settings):
 class PackSettings(Settings):
     """One resize into an aspect bucket, then WebDataset shards."""
 
-    resolution: int = Field(1024, ge=16, le=8192)
+    resolution: int = Field(1024, ge=8, le=8192)
     """Training resolution: buckets hold about resolution² pixels; without buckets, the longer side."""
     buckets: Literal["auto", "none"] | tuple[tuple[int, int], ...] = "auto"
     """`auto`: SDXL's table scaled to `resolution`; a list of [width, height], of which the largest is taken where
@@ -58,6 +58,6 @@ class PackSettings(Settings):
             if not buckets:
                 raise ValueError("the list of buckets is empty")
             for width, height in buckets:
-                if not (16 <= width <= 8192 and 16 <= height <= 8192):
-                    raise ValueError(f"bucket {width}x{height}: sides go from 16 to 8192 pixels")
+                if not (8 <= width <= 8192 and 8 <= height <= 8192):
+                    raise ValueError(f"bucket {width}x{height}: sides go from 8 to 8192 pixels")
         return buckets

@@ -24,6 +24,9 @@ class DataSettings(Settings):
     """Samples of one pass through the model, over all ranks; `loop.accumulate` of them make a step."""
     resolution: int | None = Field(None, ge=16)
     """Pictures are scaled down to about this many pixels squared; not given: as they were packed."""
+    upscale: bool = False
+    """Enlarge pictures that were packed smaller than `resolution`. Their original size, which SDXL is conditioned on, is
+    then the one that they were packed at: they have no more detail."""
     window: int = Field(128, ge=1)
     """As in `StreamSettings`."""
     tails: Literal["drop", "pad", "merge"] = "drop"
@@ -41,7 +44,7 @@ class DataSettings(Settings):
 
     def stream(self, seed: int) -> StreamSettings:
         """What the stream takes of these."""
-        kept = self.model_dump(exclude={"resolution", "workers"})
+        kept = self.model_dump(exclude={"resolution", "upscale", "workers"})
         return StreamSettings.model_validate({**kept, "seed": seed})
 
 

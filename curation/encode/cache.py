@@ -52,6 +52,8 @@ class CacheFacts:
     """ "fp16" or "bf16", of all tensors."""
     resolution: int | None
     """What pictures were scaled to before they were encoded (as `Decoder.resolution`)."""
+    upscale: bool
+    """Whether smaller ones were enlarged to that (as `Decoder.upscale`)."""
     images: bool
     """Whether pictures are there too."""
     channels: int | None
@@ -75,6 +77,7 @@ def cached_of(corpus: Corpus, setting: str = "corpus") -> CacheFacts | None:
             signatures={str(part): value for part, value in given["signatures"].items()},
             dtype=given["dtype"],
             resolution=None if given["resolution"] is None else int(given["resolution"]),
+            upscale=bool(given.get("upscale", False)),
             images=bool(given["images"]),
             channels=None if given["latents"] is None else _positive(given["latents"]["channels"]),
             factor=0 if given["latents"] is None else _positive(given["latents"]["factor"]),

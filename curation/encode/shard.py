@@ -58,7 +58,7 @@ class ShardEncoder:
         self._encoder = encoder
         self._settings = settings
         self._kinds = kinds
-        self._decoder = Decoder(settings.resolution)
+        self._decoder = Decoder(settings.resolution, settings.upscale)
         self._dtype = torch_dtype(settings.dtype)
         self._pool = ThreadPoolExecutor(threads, "curate-read")
         self._models = ThreadPoolExecutor(1 if settings.run.gpus else threads, "curate-encode")

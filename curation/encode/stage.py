@@ -155,6 +155,7 @@ class Encode(Pooled):
             "signatures": self.identity["models"],
             "dtype": settings.dtype,
             "resolution": settings.resolution,
+            "upscale": settings.upscale,
             "images": settings.images,
             "latents": latents,
             "texts": texts,
@@ -171,4 +172,4 @@ class Encode(Pooled):
         row = next(row for row in rows if row["outcome"] == "kept")
         data = self.folder.read_range(shard_path(row["shard"]), row["encoded_offset"], row[_LENGTH])
         shapes = {name: tensor["shape"] for name, tensor in deserialize(data)}  # type: ignore[no-untyped-call]
-        return shapes, Decoder(self.settings.resolution).size(parse_size(row["bucket"]))[1]
+        return shapes, Decoder(self.settings.resolution, self.settings.upscale).size(parse_size(row["bucket"]))[1]

@@ -91,7 +91,7 @@ class CachedView:
         return one.texts[kind]
 
 
-def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, resolution: int | None) -> CachedView | None:
+def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, decoder: Decoder) -> CachedView | None:
     """The view of a stream's corpora, or None where they are of pictures.
 
     Raises ConfigError where the stream asks for what is not stored: kinds of caption, another resolution, crops.
@@ -108,14 +108,13 @@ def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, resolution:
             raise ConfigError(f"captions.{missing[0]}", f"no embeddings of them are stored; there is {there}")
         kinds = tuple(sorted({texts.kind(kind) for kind in wanted}))
         empty = read_empty(corpora[0].folder, facts)
-    decoder = Decoder(resolution)
     if facts.channels is not None:
         if settings.tails == "merge":
             raise ConfigError("tails", "`merge` crops pictures of other shapes, which stored latents cannot be")
-        stored = Decoder(facts.resolution)
+        stored = Decoder(facts.resolution, facts.upscale)
         shapes = {size for corpus in corpora for size in corpus.buckets}
-        if resolution is not None and any(stored.size(shape) != decoder.size(shape) for shape in shapes):
+        if decoder.resolution is not None and any(stored.size(shape) != decoder.size(shape) for shape in shapes):
             of = "as they were packed" if facts.resolution is None else f"at {facts.resolution}"
-            raise ConfigError("resolution", f"is {resolution}, and the stored latents are of pictures {of}")
+            raise ConfigError("resolution", f"is {decoder.resolution}, and the stored latents are of pictures {of}")
         decoder = stored
     return CachedView(facts, empty, kinds, decoder)

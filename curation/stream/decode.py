@@ -41,14 +41,17 @@ class Decoder:
     """Decodes samples to their batch's shape: the `view` of a stream for training."""
 
     resolution: int | None = None
-    """Pictures have about this many pixels squared, never more than the bucket; None: the bucket's size."""
+    """Pictures have about this many pixels squared; None: the bucket's size."""
+    upscale: bool = False
+    """Enlarge what was packed smaller than that, which is left as it is otherwise. Such a picture's original size is
+    the stored one: it has no more detail than that, whatever it was scaled down from."""
     multiple: int = 8
     """What both sides are a multiple of, where they are scaled."""
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(width, height) at which pictures of a bucket come."""
         width, height = shape
-        if self.resolution is None or self.resolution**2 >= width * height:
+        if self.resolution is None or (self.resolution**2 >= width * height and not self.upscale):
             return shape
         scale = self.resolution / math.sqrt(width * height)
         sides = (max(self.multiple, round(side * scale / self.multiple) * self.multiple) for side in shape)
@@ -69,9 +72,12 @@ class Decoder:
             raise CorruptionError(f"the image of sample {sample.key} cannot be decoded: {error}") from error
         top, left = (covered[1] - height) // 2, (covered[0] - width) // 2
         facts = sample.facts
+        original = (_number(facts, "original_height", stored[1]), _number(facts, "original_width", stored[0]))
+        if self.upscale and scale > 1:
+            original = (min(original[0], stored[1]), min(original[1], stored[0]))
         return Picture(
             pixels[top : top + height, left : left + width],
-            (_number(facts, "original_height", stored[1]), _number(facts, "original_width", stored[0])),
+            original,
             (round(_number(facts, "crop_top", 0) * scale) + top, round(_number(facts, "crop_left", 0) * scale) + left),
         )
 

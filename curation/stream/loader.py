@@ -42,11 +42,12 @@ class StreamDataset(IterableDataset[TorchBatch]):
     they live on or not; the first one after `set_state` or `load_state_dict` begins there.
     """
 
-    def __init__(self, stream: CorpusStream, resolution: int | None = None) -> None:
+    def __init__(self, stream: CorpusStream, resolution: int | None = None, *, upscale: bool = False) -> None:
         """Raises ConfigError where stored tensors are not what the stream's settings ask for."""
         super().__init__()
         self.stream = stream
-        self._view = cached_view(stream.samples.corpora, stream.settings, resolution) or Decoder(resolution)
+        decoder = Decoder(resolution, upscale)
+        self._view = cached_view(stream.samples.corpora, stream.settings, decoder) or decoder
         # Shared memory, for workers hold copies of all else. The order: epoch, step, whether every iteration is there.
         self._order = torch.tensor([stream.epoch, stream.step, 0]).share_memory_()  # type: ignore[no-untyped-call]
         # What each worker has begun last: the iteration (31 bits), its epoch (31), whether it is there by order (1).
@@ -150,6 +151,7 @@ class CorpusLoader:
         *,
         workers: int = 0,
         resolution: int | None = None,
+        upscale: bool = False,
         prefetch: int = 2,
         pin_memory: bool = False,
         context: str | None = None,
@@ -157,7 +159,7 @@ class CorpusLoader:
         """`context`: how workers start, "fork", "spawn" or "forkserver"; by default as the platform does."""
         self.stream = stream
         options: dict[str, Any] = {"prefetch_factor": prefetch, "multiprocessing_context": context} if workers else {}
-        self._dataset = StreamDataset(stream, resolution)
+        self._dataset = StreamDataset(stream, resolution, upscale=upscale)
         self._loader: DataLoader[TorchBatch] = DataLoader(
             self._dataset,
             batch_size=None,

@@ -82,6 +82,7 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
         stream,
         workers=config.data.workers,
         resolution=config.data.resolution,
+        upscale=config.data.upscale,
         pin_memory=accelerator.device.type == "cuda",
     )
     loop = Loop(config, recipe, loader, accelerator, watcher)

@@ -61,6 +61,19 @@ def test_a_lower_resolution_keeps_shape_and_conditioning(stream: Make) -> None:
         assert (mean[0] - mean[1]).abs().max() < 8
 
 
+def test_small_pictures_are_enlarged_only_where_that_is_wanted(stream: Make) -> None:
+    packed, enlarged = (next(iter(CorpusLoader(stream(), resolution=128, upscale=upscale))) for upscale in (False, True))
+    assert packed["keys"] == enlarged["keys"]
+    height, width = packed["pixels"].shape[-2:]
+    assert enlarged["pixels"].shape[-2:] == (2 * height, 2 * width)
+    assert enlarged["target_sizes"].tolist() == [[2 * height, 2 * width]] * 12
+    # They were packed at a fraction of what they came from; no more than that is there to be seen.
+    assert (packed["original_sizes"] > torch.tensor([height, width])).all()
+    assert enlarged["original_sizes"].tolist() == [[height, width]] * 12
+    again = torch.nn.functional.avg_pool2d(enlarged["pixels"].float(), 2)
+    assert (again - packed["pixels"]).abs().mean() < 3
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_loader_goes_on_after_the_batch_that_was_handed_out(stream: Make, workers: int) -> None:
     whole = batches(CorpusLoader(stream()))
