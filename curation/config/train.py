@@ -25,8 +25,8 @@ class DataSettings(Settings):
     resolution: int | None = Field(None, ge=16)
     """Pictures are scaled down to about this many pixels squared; not given: as they were packed."""
     upscale: bool = False
-    """Enlarge pictures that were packed smaller than `resolution`. Their original size, which SDXL is conditioned on, is
-    then the one that they were packed at: they have no more detail."""
+    """Enlarge pictures that were packed smaller than `resolution`. Their original size, which SDXL is conditioned on,
+    is then the one that they were packed at: they have no more detail."""
     window: int = Field(128, ge=1)
     """As in `StreamSettings`."""
     tails: Literal["drop", "pad", "merge"] = "drop"
