@@ -1,6 +1,6 @@
 """Stage C's recipe: a prior learns to make semantic latents of text. `curation/train/loop.py` drives it.
 
-With semantic latents in the corpus's cache no image is decoded and no compressor runs.
+A batch that brings semantic latents (`semantic`) needs no pixels, and the compressor does not run.
 """
 
 from __future__ import annotations
