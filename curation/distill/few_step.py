@@ -22,6 +22,7 @@ from curation.config.koala import SamplingSettings
 from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, squared_error
 from curation.distill.teacher import Teacher, frozen_copy, sample
+from curation.encode.cache import CacheFacts
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 
@@ -120,6 +121,9 @@ class FewStep(Recipe):
 
     def _sampling(self) -> SamplingSettings:
         return SamplingSettings(steps=self.settings.steps, guidance=1.0, timestep_spacing="trailing")
+
+    def check_cache(self, cache: CacheFacts) -> None:
+        self.teacher.check_cache(cache)
 
     def signature(self) -> Mapping[str, Any]:
         return {"teacher": self.teacher.signature()}

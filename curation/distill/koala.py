@@ -21,6 +21,7 @@ from curation.distill.losses import add_noise, feature_loss, min_snr_weights, sq
 from curation.distill.student import student_config
 from curation.distill.taps import Taps, pair_places
 from curation.distill.teacher import Teacher, frozen_copy, sample
+from curation.encode.cache import CacheFacts
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 
@@ -87,7 +88,8 @@ class Koala(Recipe):
         sizes = sizes_of(batch, self.settings.constant_size)
         added = {"text_embeds": pooled, "time_ids": sizes.to(device, text.dtype)}
         noisy = add_noise(clean, noise, kept)
-        taught, features = None, {}
+        taught: Tensor | None = None
+        features: dict[str, Tensor] = {}
         if "output" in self.weights or "features" in self.weights:
             taught, features = self._ask_teacher(noisy, timesteps, text, added)
         target = training_target(teacher.prediction, clean, noise, kept)
@@ -148,6 +150,9 @@ class Koala(Recipe):
     def save(self, folder: Path) -> None:
         """A `StableDiffusionXLPipeline` folder in fp16, with the spacing that the student is sampled at."""
         self.teacher.save_with(self.model, self.settings.sampling or self.settings.teacher.sampling, folder)
+
+    def check_cache(self, cache: CacheFacts) -> None:
+        self.teacher.check_cache(cache)
 
     def signature(self) -> Mapping[str, Any]:
         return {"teacher": self.teacher.signature()}

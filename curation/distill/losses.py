@@ -7,7 +7,7 @@ and a reduction over uneven ranks stay possible. KOALA adds task, output and fea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -66,10 +66,3 @@ def min_snr_weights(kept: Tensor, gamma: float, prediction: str) -> Tensor:
     if prediction == "sample":
         return clipped
     raise ValueError(f"unknown prediction type {prediction!r}")
-
-
-def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float], samples: Tensor | None = None) -> Tensor:
-    """The number to minimise: the weighted sum of `losses` ([B] each), with a weight a sample [B] if given; a mean."""
-    total: Sequence[Tensor] = [weight * losses[name] for name, weight in weights.items() if weight]
-    whole = torch.stack(list(total)).sum(0)
-    return (whole if samples is None else samples * whole).mean()

@@ -20,6 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from curation.config.koala import SamplingSettings, TeacherSettings
+from curation.encode.cache import CacheFacts, check_signatures
+from curation.encode.signatures import part_signatures
 from curation.errors import ConfigError
 from curation.model_signature import file_signature, model_signature
 from curation.models import fetch_file, is_local, load_options, located
@@ -76,7 +78,8 @@ class Teacher:
         if mean is not None and std is not None:  # Playground v2.5's VAE has them
             shape = (1, -1, 1, 1)
             latents = (latents - latents.new_tensor(mean).view(shape)) / latents.new_tensor(std).view(shape)
-        return latents * config.scaling_factor
+        scaled: Tensor = latents * config.scaling_factor
+        return scaled
 
     def encode_texts(self, captions: Sequence[str]) -> Text:
         """Embeddings as the pipeline makes them: both encoders' penultimate layers side by side, the second pooled."""
@@ -117,6 +120,11 @@ class Teacher:
             made.scheduler.config, timestep_spacing=sampling.timestep_spacing
         )
         made.save_pretrained(folder, safe_serialization=True)
+
+    def check_cache(self, cache: CacheFacts) -> None:
+        """Refuse latents and embeddings that other models made. Raises ConfigError."""
+        given, where = self.settings, "recipe.teacher.model"
+        check_signatures(cache, part_signatures(where, given.model, given.revision, given.variant, given.vae), where)
 
     def signature(self) -> dict[str, Any]:
         """What names this teacher: its files' hashes, or its name and revision on the hub."""

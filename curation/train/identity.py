@@ -7,7 +7,7 @@ from typing import Any
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError
 
-_FREE = {
+_FREE: Any = {
     "name": True,
     "output": True,
     "grids": True,

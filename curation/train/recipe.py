@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from curation.encode.cache import CacheFacts
+from curation.errors import ConfigError
 from curation.train.draws import Draws
 
 TorchBatch = Mapping[str, Any]
@@ -60,6 +62,10 @@ class Recipe(ABC):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write what was learnt, with the weights that `model` has now, as a folder that stock libraries load."""
+
+    def check_cache(self, cache: CacheFacts) -> None:
+        """Refuse cached tensors of other models than the recipe's. Raises ConfigError."""
+        raise ConfigError("data.corpora", f"{type(self).__name__} cannot be trained on cached tensors: give pictures")
 
     def signature(self) -> Mapping[str, Any]:
         """What must be the same for a checkpoint to be gone on with, beside the config; plain JSON."""

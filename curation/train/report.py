@@ -99,7 +99,7 @@ def _data_uri(file: Path) -> str:
 
 
 def _steps_per_s(line: dict[str, Any], config: dict[str, Any]) -> float:
-    return float(line["samples_per_s"]) / (config["data"]["batch"] * config["loop"]["accumulate"])
+    return float(line["samples_per_s"] / (config["data"]["batch"] * config["loop"]["accumulate"]))
 
 
 def _median(values: list[float]) -> float | None:

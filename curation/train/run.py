@@ -3,7 +3,8 @@
     from curation.load import load_train_config
     from curation.train.run import train
 
-    result = train(load_train_config("configs/koala_700m.yaml", ["data.corpora=[{path: runs/laion-hr/pack-…}]"]))
+    corpus = ["data.corpora=[{path: runs/laion-hr/pack-0a1b2c3d4e5f}]"]
+    result = train(load_train_config("configs/training/koala_700m.yaml", corpus))
     print(result.model, result.report)
 
 `train_hook.py` is this call; `accelerate launch`, `torchrun` and Ray Train start it once a rank.
@@ -27,6 +28,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin
 
 from curation.config.train import TrainConfig
+from curation.encode.cache import cache_of_all
 from curation.errors import ConfigError
 from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
@@ -74,6 +76,8 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
     )
     stream.plan()
     recipe = make_recipe(config)
+    if (cache := cache_of_all(stream.samples.corpora)) is not None:
+        recipe.check_cache(cache)
     recipe.to(accelerator.device, _DTYPES[config.loop.precision])
     _prepare_model(recipe, config, accelerator.device)
     with storage_errors(str(folder)):

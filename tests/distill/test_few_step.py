@@ -30,7 +30,9 @@ def test_steps_begin_where_eulers_do(steps: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_is_ddims(kind: str) -> None:
-    schedule = DDIMScheduler(prediction_type=kind, clip_sample=False, set_alpha_to_one=True, beta_schedule="scaled_linear")
+    schedule = DDIMScheduler(
+        prediction_type=kind, clip_sample=False, set_alpha_to_one=True, beta_schedule="scaled_linear"
+    )
     schedule.set_timesteps(4)
     start = int(schedule.timesteps[1])
     end = start - 250

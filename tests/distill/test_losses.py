@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
@@ -13,7 +11,6 @@ from curation.distill.losses import (
     min_snr_weights,
     squared_error,
     training_target,
-    weighted_total,
 )
 
 
@@ -53,15 +50,3 @@ def test_min_snr() -> None:
     assert min_snr_weights(kept, 5, "epsilon").tolist() == pytest.approx([5 / 9, 1, 1])
     assert min_snr_weights(kept, 5, "v_prediction").tolist() == pytest.approx([5 / 10, 1 / 2, (1 / 9) / (10 / 9)])
     assert min_snr_weights(kept, 5, "sample").tolist() == pytest.approx([5, 1, 1 / 9])
-
-
-def test_the_total_is_a_weighted_mean() -> None:
-    losses = {
-        "task": torch.tensor([1.0, 3.0]),
-        "output": torch.tensor([2.0, 2.0]),
-        "features": torch.tensor([9.0, 9.0]),
-    }
-    weights = {"task": 1.0, "output": 0.5, "features": 0.0}
-    assert weighted_total(losses, weights).item() == pytest.approx(2 + 1)
-    assert weighted_total(losses, weights, torch.tensor([0.0, 2.0])).item() == pytest.approx((0 + 2 * 4) / 2)
-    assert math.isfinite(weighted_total(losses, weights).item())

@@ -10,7 +10,6 @@ import pytest
 
 from curation.config.train import TrainConfig
 from tests.stream.conftest import make_corpus
-from tests.tiny_sdxl import tiny_sdxl
 
 Make = Callable[..., TrainConfig]
 
@@ -21,12 +20,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_sdxl(tmp_path_factory.mktemp("teacher"))
-
-
-@pytest.fixture(scope="session")
-def make(corpus: Path, teacher: Path) -> Make:
+def make(corpus: Path, sdxl_folder: Path) -> Make:
     """Makes a config for `output`; keywords are sections of it that are merged into the defaults."""
 
     def make(output: Path, **given: Any) -> TrainConfig:
@@ -35,7 +29,7 @@ def make(corpus: Path, teacher: Path) -> Make:
             "output": str(output),
             "recipe": {
                 "kind": "koala",
-                "teacher": {"model": str(teacher), "sampling": {"steps": 2, "guidance": 2}},
+                "teacher": {"model": str(sdxl_folder), "sampling": {"steps": 2, "guidance": 2}},
                 "student": {"transformer_layers": [1, 1, 1], "mid_block": False},
                 "caption_dropout": 0.2,
             },
