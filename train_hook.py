@@ -1,6 +1,6 @@
 """Shards in, distilled student out.
 
-    python train_hook.py configs/koala_700m.yaml --corpus runs/laion-hr [--set loop.steps=1000] [--output DIR]
+    python train_hook.py configs/training/koala_700m.yaml --corpus runs/laion-hr [--set loop.steps=1000] [--output DIR]
 
 The same entry works under `accelerate launch` and `torchrun`, which start it once a process; `pipelines.train`
 starts it on Ray Train. Run again, it goes on from its last checkpoint. As a Python call: `curation.train.run.train`.

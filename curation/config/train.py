@@ -10,8 +10,11 @@ from curation.config.base import Settings
 from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings
 from curation.config.stream import CorpusSettings, ReadRun, StreamSettings
+from curation.config.wuerstchen import StageBSettings, StageCSettings
 
-RecipeSettings = Annotated[KoalaSettings | FewStepSettings, Field(discriminator="kind")]
+RecipeSettings = Annotated[
+    KoalaSettings | FewStepSettings | StageCSettings | StageBSettings, Field(discriminator="kind")
+]
 """The families of models that can be trained, told apart by `kind`."""
 
 
@@ -71,7 +74,7 @@ class EmaSettings(Settings):
     """An exponential average of the weights, which is what is sampled and saved."""
 
     decay: float = Field(0.9999, ge=0, lt=1)
-    """Highest decay; it begins lower, as (1 + steps) / (10 + steps)."""
+    """Highest decay; it begins with 0 and rises as (1 + n) / (10 + n) after n updates."""
     every: int = Field(1, ge=1)
     """Steps between updates."""
 

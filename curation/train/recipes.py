@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings
 from curation.config.train import TrainConfig
+from curation.config.wuerstchen import StageCSettings
 from curation.train.recipe import Recipe
 
 
@@ -14,6 +16,14 @@ def make_recipe(config: TrainConfig) -> Recipe:
         from curation.distill.koala import Koala
 
         return Koala(settings, config.seed)
-    from curation.distill.few_step import FewStep
+    if isinstance(settings, FewStepSettings):
+        from curation.distill.few_step import FewStep
 
-    return FewStep(settings)
+        return FewStep(settings)
+    if isinstance(settings, StageCSettings):
+        from curation.wuerstchen.stage_c import StageC
+
+        return StageC(settings, config.seed)
+    from curation.wuerstchen.stage_b import StageB
+
+    return StageB(settings, config.seed)

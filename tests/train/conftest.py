@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from curation.config.train import TrainConfig
+from tests.encode.conftest import encoded, packed
 from tests.stream.conftest import make_corpus
+
+__all__ = ["encoded", "packed"]  # fixtures of the stage `encode`, used here as well
 
 Make = Callable[..., TrainConfig]
 

@@ -1,4 +1,7 @@
-"""Trainings on a corpus that the stage `encode` made: as on its pictures, and only with the models that encoded it."""
+"""Trainings on a corpus that the stage `encode` made, which only the models that encoded it may lean on.
+
+That its losses are those of pictures, sample by sample, is tested in tests/encode/test_same_losses.py.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +12,23 @@ import pytest
 from curation.errors import ConfigError
 from curation.train.metrics import read_metrics
 from curation.train.run import train
-from tests.encode.conftest import encode, finish, make_packed
 from tests.tiny_sdxl import tiny_sdxl
 from tests.train.conftest import Make
 
 
-def test_a_training_on_the_cache_makes_the_losses_of_one_on_pictures(
-    make: Make, sdxl_folder: Path, tmp_path: Path
-) -> None:
-    packed = make_packed(tmp_path / "packed")
-    encoded = finish(encode(packed, sdxl_folder))
-    losses = {}
-    for corpus in (packed.folder, encoded):
-        data = {"corpora": [{"path": str(corpus)}], "resolution": None, "captions": {"dense": 0.7, "empty": 0.3}}
-        output = tmp_path / corpus.name
-        train(make(output, data=data, loop={"steps": 4, "log_every": 1}))
-        losses[corpus] = [line["loss"] for line in read_metrics(output)]
-    assert losses[encoded] == pytest.approx(losses[packed.folder], rel=5e-3)
-    other = tiny_sdxl(tmp_path / "other", prediction="v_prediction")
-    same_but_for_its_scheduler = {"kind": "koala", "teacher": {"model": str(other)}, "student": {"layers_per_block": 1}}
-    data = {"corpora": [{"path": str(encoded)}], "resolution": None}
-    train(make(tmp_path / "v", recipe=same_but_for_its_scheduler, data=data, loop={"steps": 1}))
+def test_a_training_without_pictures(make: Make, encoded: Path, tmp_path: Path) -> None:
+    captions = {"dense": 0.7, "empty": 0.3}
+    data = {"corpora": [{"path": str(encoded)}], "resolution": None, "captions": captions}
+    train(make(tmp_path, data=data))
+    assert [line["step"] for line in read_metrics(tmp_path)] == list(range(1, 9))
+
+
+def test_only_the_models_that_encoded_a_corpus_take_it(make: Make, encoded: Path, tmp_path: Path) -> None:
+    other = tiny_sdxl(tmp_path / "other", prediction="v_prediction")  # the same VAE and text encoders
+    recipe = {"kind": "koala", "teacher": {"model": str(other)}, "student": {"layers_per_block": 1}}
+    data = {"corpora": [{"path": str(encoded)}], "resolution": None, "captions": {"dense": 1}}
+    train(make(tmp_path / "v", recipe=recipe, data=data, loop={"steps": 2}))
     config = other / "vae/config.json"
     config.write_text(config.read_text().replace('"scaling_factor": 0.13025', '"scaling_factor": 0.2'))
     with pytest.raises(ConfigError, match=r"recipe\.teacher\.model: the corpus was encoded by other models: vae; enco"):
-        train(make(tmp_path / "w", recipe=same_but_for_its_scheduler, data=data, loop={"steps": 1}))
+        train(make(tmp_path / "w", recipe=recipe, data=data, loop={"steps": 2}))
