@@ -51,9 +51,10 @@ class Koala(Recipe):
 
     model: UNet2DConditionModel
 
-    def __init__(self, settings: KoalaSettings, seed: int) -> None:
+    def __init__(self, settings: KoalaSettings, seed: int, teacher: Teacher | None = None) -> None:
+        """`teacher`: one that is loaded already."""
         self.settings = settings
-        self.teacher = Teacher(settings.teacher)
+        self.teacher = teacher or Teacher(settings.teacher)
         torch.manual_seed(seed)
         self.model = UNet2DConditionModel.from_config(student_config(self.teacher.unet.config, settings.student))
         weights = self.teacher.unet.state_dict()

@@ -34,9 +34,10 @@ Text = tuple[Tensor, Tensor]
 class Teacher:
     """Loads at once, on the CPU; `to` moves it. Raises ConfigError where there is no such pipeline."""
 
-    def __init__(self, settings: TeacherSettings) -> None:
+    def __init__(self, settings: TeacherSettings, pipeline: StableDiffusionXLPipeline | None = None) -> None:
+        """`pipeline`: one that is there already."""
         self.settings = settings
-        self.pipeline = _load(settings)
+        self.pipeline = pipeline or _load(settings)
         self.unet: UNet2DConditionModel = self.pipeline.unet
         for part in (self.unet, self.pipeline.vae, self.pipeline.text_encoder, self.pipeline.text_encoder_2):
             part.requires_grad_(False).eval()

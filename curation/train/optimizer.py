@@ -19,7 +19,8 @@ def make_optimizer(parameters: Iterable[nn.Parameter], settings: OptimizerSettin
     options = {"lr": settings.lr, "betas": settings.betas, "weight_decay": settings.weight_decay, "eps": settings.eps}
     learning = [p for p in parameters if p.requires_grad]
     if settings.kind == "adamw":
-        return AdamW(learning, **options)  # type: ignore[arg-type]
+        fused = all(p.is_cuda for p in learning)
+        return AdamW(learning, fused=fused or None, **options)  # type: ignore[arg-type]
     if find_spec("bitsandbytes") is None:
         raise ConfigError("optimizer.kind", "adamw8bit needs the package bitsandbytes: pip install bitsandbytes")
     from bitsandbytes.optim import AdamW8bit
