@@ -48,6 +48,8 @@ class MetricSettings(Settings):
     """Folder or hub name of its model."""
     revision: str | None = None
     """Commit on the hub."""
+    processor: str | None = None
+    """Where image processor and tokenizer are, if not beside the weights (`pickscore`, `hpsv2`)."""
 
 
 class ModelEvaluation(Settings):
@@ -111,6 +113,17 @@ class VerdictSettings(Settings):
         return names
 
 
+class AblateRun(Settings):
+    """What a training takes of a cluster, and how many there are at once; speed only. Without Ray it says nothing."""
+
+    workers: int = Field(1, ge=1)
+    """Processes of a training; more than one make it a job of Ray Train, with all GPUs of its own."""
+    cpus: float = Field(1, gt=0)
+    """CPUs of a training in one process."""
+    gpus: float = Field(0, ge=0)
+    """GPUs of each process; under 1, several trainings share one."""
+
+
 class AblateConfig(Settings):
     """An ablation."""
 
@@ -138,6 +151,8 @@ class AblateConfig(Settings):
     """What is asked of the students."""
     verdict: VerdictSettings
     """What is claimed."""
+    run: AblateRun = AblateRun()
+    """Speed only."""
 
     @property
     def levels(self) -> dict[str, dict[str, str]]:

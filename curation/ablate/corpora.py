@@ -1,0 +1,147 @@
+"""What an ablation tells of its corpora: how much there is, how large and how long; and that no prompt is in them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from PIL import Image
+
+from curation.ablate.measure import thumbnails
+from curation.errors import ConfigError
+from curation.evaluate.embed import embed_all
+from curation.fragments import Fragment, read_manifest
+from curation.pack.captions import caption_column
+from curation.pack.index import INDEX
+from curation.storage import Folder
+
+COUNTED = 2000
+"""Captions of each kind whose tokens are counted."""
+TRAINING = 20_000
+"""Training pictures at most with which generated ones are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """A packed corpus in numbers; means are over its samples."""
+
+    samples: int
+    bytes: int
+    width: float
+    """Mean, pixels, as packed."""
+    height: float
+    original: float
+    """Mean of √(width · height) before pack, pixels."""
+    words: Mapping[str, float]
+    """Mean words of a caption, by kind; `primary` is one of them."""
+
+    @property
+    def resolution(self) -> float:
+        """Mean side of a square of as many pixels."""
+        return float(np.sqrt(self.width * self.height))
+
+
+def corpus_facts(packed: str) -> CorpusFacts:
+    """Of the packed corpus at `packed`."""
+    folder = Folder(packed)
+    manifest = read_manifest(folder)
+    assert manifest is not None, f"{packed} is no finished corpus"
+    names = ["width", "height", "original_width", "original_height", "captions"]
+    table = folder.read_table(INDEX, names)
+    pixels = pc.multiply(table["original_width"].cast("int64"), table["original_height"].cast("int64"))
+    captions = table["captions"].combine_chunks().flatten()
+    words: dict[str, float] = {}
+    for kind in dict.fromkeys(captions.field("kind").to_pylist()):
+        mine = captions.filter(pc.equal(captions.field("kind"), kind))
+        words[kind] = float(pc.mean(mine.field("words")).as_py())
+    corpus = manifest.extra["corpus"]
+    primary = next(iter(words), None)
+    return CorpusFacts(
+        samples=table.num_rows,
+        bytes=sum(shard["bytes"] for shard in corpus["shards"]),
+        width=float(pc.mean(table["width"]).as_py()),
+        height=float(pc.mean(table["height"]).as_py()),
+        original=float(np.sqrt(pixels.to_numpy()).mean()),
+        words={**words, **({"primary": words[primary]} if primary else {})},
+    )
+
+
+def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: str, revision: str | None) -> float | None:
+    """Mean tokens of a caption as a training draws them, without start and end; of the first 2,000 samples.
+
+    `captions`: kinds and weights, `empty` among them; `tokenizer`: a pipeline of SDXL's kind. None where its tokenizer
+    is not there: the number is told, nothing depends on it.
+    """
+    from transformers import CLIPTokenizer
+
+    try:
+        counts = CLIPTokenizer.from_pretrained(tokenizer, subfolder="tokenizer", revision=revision)
+    except (OSError, ValueError):
+        return None
+    total, weights = 0.0, 0.0
+    for kind, weight in captions.items():
+        texts = [] if kind == "empty" or not weight else _texts(packed, kind)
+        ids = counts(texts, add_special_tokens=False)["input_ids"] if texts else []
+        total += weight * (float(np.mean([len(one) for one in ids])) if ids else 0.0)
+        weights += weight
+    return total / weights
+
+
+def check_unseen(packed: str, prompts: Collection[str]) -> None:
+    """Refuse prompts that are captions of the corpus, of any kind, letter by letter. Raises ConfigError."""
+    asked = set(prompts)
+    folder = Folder(packed)
+    for fragment in _fragments(folder):
+        names = [n for n in folder.read_schema(fragment.name).names if n == "alt_text" or n.startswith("caption_")]
+        table = folder.read_table(fragment.name, names)
+        for name in names:
+            for text in asked.intersection(t for t in table[name].to_pylist() if isinstance(t, str)):
+                raise ConfigError("evaluation.prompts", f"{text!r} is a caption of {packed}, which students learn from")
+
+
+@functools.cache
+def training_thumbnails(packed: str) -> npt.NDArray[np.float32]:
+    """`thumbnails` of the corpus's pictures, [N, D]; of the first 20,000."""
+    features: npt.NDArray[np.float32] = embed_all(thumbnails, islice(_pictures(packed), TRAINING)).astype(np.float32)
+    return features
+
+
+def _pictures(packed: str) -> Iterator[Image.Image]:
+    for path in sorted(Path(packed).glob("shards/*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.name.endswith((".png", ".jpg", ".webp")):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    yield Image.open(io.BytesIO(file.read()))
+
+
+def _texts(packed: str, kind: str) -> list[str]:
+    folder = Folder(packed)
+    texts: list[str] = []
+    for fragment in _fragments(folder):
+        if len(texts) >= COUNTED:
+            break
+        names = folder.read_schema(fragment.name).names
+        if kind == "primary":
+            manifest = read_manifest(folder)
+            assert manifest is not None
+            kind = manifest.extra["corpus"]["captions"][0]
+        column = caption_column(kind)
+        if column in names:
+            texts += [t for t in folder.read_table(fragment.name, [column])[column].to_pylist() if t]
+    return texts[:COUNTED]
+
+
+def _fragments(folder: Folder) -> tuple[Fragment, ...]:
+    manifest = read_manifest(folder)
+    assert manifest is not None, f"{folder.url} is no finished corpus"
+    return tuple(fragment for fragment in manifest.fragments if fragment.counts.kept)

@@ -1,0 +1,216 @@
+"""One student of an ablation, trained, asked and measured; and what it is compared with: the teacher, and the truth.
+
+All of it is done once: a finished training is not done again, nor is an evaluation of the same pictures. Called by
+`pipelines/ablate.py`, in its own process or in a task of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from curation.ablate.corpora import training_thumbnails
+from curation.ablate.measure import THUMBNAIL, make_metrics, prompts_of
+from curation.config.ablate import AblateConfig, SceneEvaluation
+from curation.config.koala import KoalaSettings, SamplingSettings
+from curation.config.train import TrainConfig
+from curation.errors import ConfigError
+from curation.evaluate.evaluate import Sample, evaluate
+from curation.evaluate.prompts import Prompt
+from curation.evaluate.results import Results
+from curation.evaluate.scenes import true_pictures
+from curation.storage import storage_errors
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionXLPipeline
+
+    from curation.train.watcher import Watcher
+
+EVALUATION = "evaluation.json"
+PICTURES = "pictures"
+SHOWN = 6
+"""Pictures of each kind of prompt that are kept, for the report."""
+SHOWN_SIDE = 256
+"""Their longer side, pixels, at most."""
+TEACHER, TRUTH, REDUCED = "teacher", "true pictures", f"true pictures, scaled down to {THUMBNAIL} pixels and up again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """One training of one arm."""
+
+    arm: str
+    pair: int
+    """Students of the same number are pairs: same seed, same noise."""
+    train: TrainConfig
+    packed: str
+    """The packed corpus of pictures, also where it is trained on their latents."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.train.output)
+
+
+def make_student(config: AblateConfig, student: Student, watcher: Watcher | None = None) -> None:
+    """Train and evaluate, as far as that is not done."""
+    from curation.train.run import train
+
+    train(student.train, watcher)
+    evaluate_student(config, student)
+
+
+def evaluate_student(config: AblateConfig, student: Student) -> Results:
+    """Evaluate a trained student, once. Its pictures lie beside it."""
+    sampling = _sampling(student.train)
+    written = json.loads((student.folder / "run.json").read_text(encoding="utf-8"))["written"]
+    identity = {"trained": written, "sampling": sampling.model_dump(mode="json"), "packed": student.packed}
+
+    def make() -> Sample:
+        import torch
+        from diffusers import StableDiffusionXLPipeline
+
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            student.folder / "model", dtype=torch.float32, add_watermarker=False
+        )
+        return _sampler(pipeline, sampling)
+
+    return _once(config, student.folder, identity, make, student.packed)
+
+
+def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig]) -> dict[str, Path]:
+    """What students can reach at best, each evaluated once: name → its folder.
+
+    The teacher of each different recipe; and in the embedded world true pictures, whole and as the judge sees them
+    after the loss of detail, which is how well the judge itself reads.
+    """
+    places: dict[str, Path] = {}
+    folder = Path(config.output) / "references"
+    different: dict[str, TrainConfig] = {}
+    for one in teachers:
+        _sampling(one)
+        different.setdefault(one.recipe.teacher.model_dump_json(), one)
+    for number, one in enumerate(different.values()):
+        name = TEACHER if len(different) == 1 else f"{TEACHER} {one.recipe.teacher.model}"
+        if name in places:  # the same model, set up in another way
+            name = f"{name} ({number + 1})"
+        places[name] = folder / f"teacher-{number}"
+        _evaluate_teacher(config, one, places[name])
+    if isinstance(config.evaluation, SceneEvaluation):
+        for name, side, short in ((TRUTH, None, "true"), (REDUCED, THUMBNAIL, "reduced")):
+            places[name] = folder / short
+            drawn = _true(prompts_of(config.evaluation), side)
+            _once(config, places[name], {"side": side}, lambda drawn=drawn: drawn, None)  # type: ignore[misc]
+    return places
+
+
+def read_evaluation(folder: Path) -> tuple[Results, dict[str, Any]]:
+    """The results beside a student, and all that is written of them."""
+    written = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+    return Results.from_json(written["results"]), written
+
+
+def _evaluate_teacher(config: AblateConfig, train: TrainConfig, folder: Path) -> None:
+    settings = train.recipe.teacher
+    identity = settings.model_dump(mode="json")
+
+    def make() -> Sample:
+        from curation.distill.teacher import Teacher
+
+        teacher = Teacher(settings)
+        return _sampler(teacher.pipeline_of(teacher.unet), settings.sampling)
+
+    _once(config, folder, identity, make, None)
+
+
+def _once(config: AblateConfig, folder: Path, identity: dict[str, Any], make: Any, packed: str | None) -> Results:
+    """Evaluate what `make` gives a sampler for, unless `folder` holds that evaluation."""
+    identity = {**identity, "evaluation": config.evaluation.model_dump(mode="json")}
+    path = folder / EVALUATION
+    if path.exists():
+        results, written = read_evaluation(folder)
+        if written["of"] == identity:
+            return results
+    started = time.monotonic()
+    prompts = prompts_of(config.evaluation)
+    scenes = isinstance(config.evaluation, SceneEvaluation)
+    metrics = make_metrics(config.evaluation, training_thumbnails(packed) if scenes and packed else None)
+    kept = _Kept(folder)
+    results = evaluate(make(), prompts, metrics, seed=config.evaluation.seed, seen=kept)
+    written = {
+        "of": identity,
+        "seconds": round(time.monotonic() - started, 1),
+        "pictures": kept.told,
+        "results": results.to_json(),
+    }
+    with storage_errors(str(path)):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(written), encoding="utf-8")
+        os.replace(temporary, path)
+    return results
+
+
+class _Kept:
+    """Keeps the first pictures of each kind of prompt, as `evaluate` shows them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / PICTURES
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._counts: dict[str, int] = {}
+        self.told: list[dict[str, str]] = []
+
+    def __call__(self, prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> None:
+        for prompt, image in zip(prompts, images, strict=True):
+            number = self._counts.get(prompt.kind, 0)
+            self._counts[prompt.kind] = number + 1
+            if number < SHOWN:
+                name = f"{prompt.kind}-{number}.png"
+                small = image.copy()
+                small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+                small.save(self._folder / name)
+                self.told.append({"file": f"{PICTURES}/{name}", "kind": prompt.kind, "text": prompt.text})
+
+
+def _sampling(train: TrainConfig) -> SamplingSettings:
+    """How a student is sampled. Raises ConfigError for recipes whose students are no pipelines of SDXL's kind."""
+    if not isinstance(train.recipe, KoalaSettings):
+        raise ConfigError("train.recipe.kind", f"students of {train.recipe.kind!r} cannot be compared: only koala's")
+    return train.recipe.sampling or train.recipe.teacher.sampling
+
+
+def _sampler(pipeline: StableDiffusionXLPipeline, sampling: SamplingSettings) -> Sample:
+    """In fp16 on a GPU (the VAE in fp32 where it says that fp16 is too little), else in fp32."""
+    import torch
+
+    from curation.distill.teacher import sample
+
+    gpu = torch.cuda.is_available()
+    pipeline.to("cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)
+    if gpu and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return lambda texts, seeds: sample(pipeline, texts, seeds, sampling)
+
+
+def _true(prompts: Sequence[Prompt], side: int | None) -> Sample:
+    """True pictures in the place of a model's, in the order in which `evaluate` asks for them."""
+    left: Iterator[Image.Image] = iter(true_pictures(prompts, "truth"))
+
+    def sample(texts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        return [_reduced(next(left), side) for _ in texts]
+
+    return sample
+
+
+def _reduced(image: Image.Image, side: int | None) -> Image.Image:
+    if side is None:
+        return image
+    small = image.resize((side, side), Image.Resampling.BOX)
+    return Image.fromarray(np.asarray(small.resize(image.size, Image.Resampling.BICUBIC)))

@@ -1,0 +1,183 @@
+"""Arms → corpora → students → verdict.
+
+    from curation.ablate.arms import load_ablate_config
+    from pipelines.ablate import ablate
+
+    result = ablate(load_ablate_config("configs/ablations/scenes_triplet.yaml"), engine="local")
+    print(result.report, *result.sentences, sep="\n")
+
+`curate ablate` is this call. Stages of equal identity are shared by the arms, for their curations have one output. Run
+again after whatever stopped it, it does what is left: stages, trainings and evaluations that are finished stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.ablate.arms import Arm, expand, steps_of, train_config
+from curation.ablate.corpora import check_unseen, corpus_facts
+from curation.ablate.measure import check_metrics, prompts_of
+from curation.ablate.report import write_report
+from curation.ablate.result import Made, collect
+from curation.ablate.students import Student, evaluate_references, make_student
+from curation.config.ablate import AblateConfig, ModelEvaluation
+from curation.errors import ConfigError
+from curation.pack.stage import Pack
+from curation.storage import storage_errors
+from curation.train.run import finished
+from pipelines.curate import Watcher as CurateWatcher
+from pipelines.curate import make_stages, run
+from pipelines.engines import Engine, make_engine
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """Where a finished ablation left things."""
+
+    result: str
+    """Path of `result.json`."""
+    report: str
+    """Path of the HTML report."""
+    facts: Mapping[str, Any]
+    """What `result.json` holds."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The verdict on each claim."""
+        return tuple(verdict["sentence"] for verdict in self.facts["analysis"]["verdicts"])
+
+
+class Watcher:
+    """Hears how an ablation goes on; the default says nothing."""
+
+    curation: CurateWatcher = CurateWatcher()
+    """Hears of the arms' stages."""
+
+    def corpus(self, arm: str) -> None:
+        """An arm's corpus is going to be made, or found."""
+
+    def students(self, total: int, done: int) -> None:
+        """Students are going to be made; `done` of them were trained before."""
+
+    def student(self, arm: str, pair: int) -> None:
+        """A student is trained and evaluated."""
+
+
+def ablate(
+    config: AblateConfig, *, engine: str = "ray", address: str | None = None, watcher: Watcher | None = None
+) -> Ablated:
+    """Do what is left of an ablation, and judge it.
+
+    `engine` is "ray", with a task a student, or "local": one student after another in this process. Raises ConfigError
+    before any work starts where it can, RunError where it cannot go on.
+    """
+    watcher = watcher or Watcher()
+    check_metrics(config)
+    if "://" in config.output:
+        raise ConfigError("output", "must be a folder: students are written to local disks")
+    arms = expand(config)
+    prompts = prompts_of(config.evaluation)
+    corpora = _corpora(arms, engine, address, watcher)
+    packed = {arm.name: _packed(arm) for arm in arms}
+    if isinstance(config.evaluation, ModelEvaluation):
+        for one in dict.fromkeys(packed.values()):
+            check_unseen(one, [prompt.text for prompt in prompts])
+    facts = {arm.name: corpus_facts(packed[arm.name]) for arm in arms}
+    steps = steps_of(config, arms, {name: one.samples for name, one in facts.items()})
+    made = [
+        Made(
+            arm=arm,
+            corpus=corpora[arm.name],
+            packed=packed[arm.name],
+            facts=facts[arm.name],
+            steps=steps[arm.name],
+            students=_students(config, arm, corpora[arm.name], packed[arm.name], steps[arm.name]),
+        )
+        for arm in arms
+    ]
+    places = _make_students(config, made, engine, address, watcher)
+    found = collect(config, made, places)
+    return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
+
+
+def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Watcher) -> dict[str, str]:
+    """Each arm's corpus by its name; arms with the same settings share the run, others the stages that are the same."""
+    by_settings: dict[str, str] = {}
+    found = {}
+    shared: list[Engine] = []
+
+    def kept(name: str, where: str | None) -> Engine:
+        if not shared:
+            shared.append(make_engine(name, where))
+        return _Kept(shared[0])
+
+    try:
+        for arm in arms:
+            key = arm.curate.model_dump_json()
+            if key not in by_settings:
+                watcher.corpus(arm.name)
+                done = run(arm.curate, engine=engine, address=address, watcher=watcher.curation, make=kept)
+                by_settings[key] = done.corpus
+            found[arm.name] = by_settings[key]
+    finally:
+        for one in shared:
+            one.close()
+    return found
+
+
+class _Kept:
+    """An engine that stays when one arm's run is done with it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.check, self.run_solo, self.run_pool = engine.check, engine.run_solo, engine.run_pool
+
+    def close(self) -> None:
+        """Left to whoever made the engine."""
+
+
+def _packed(arm: Arm) -> str:
+    return next(stage.folder.url for stage in make_stages(arm.curate) if isinstance(stage, Pack))
+
+
+def _students(config: AblateConfig, arm: Arm, corpus: str, packed: str, steps: int) -> tuple[Student, ...]:
+    found = []
+    for pair in range(config.seeds):
+        folder = f"{config.output.rstrip('/')}/students/{arm.name}-{pair}"
+        train = train_config(config, arm, pair, output=folder, corpus=corpus, steps=steps)
+        found.append(Student(arm=arm.name, pair=pair, train=train, packed=packed))
+    return tuple(found)
+
+
+def _make_students(
+    config: AblateConfig, made: Sequence[Made], engine: str, address: str | None, watcher: Watcher
+) -> dict[str, Path]:
+    """Train and evaluate all that are not there; pair by pair, so that one that is stopped has as many of each arm."""
+    students = [one.students[pair] for pair in range(config.seeds) for one in made]
+    teachers = [one.arm.train for one in made]
+    watcher.students(len(students), sum(finished(student.train) is not None for student in students))
+    if engine == "local":
+        for student in students:
+            make_student(config, student)
+            watcher.student(student.arm, student.pair)
+    else:
+        from pipelines.students import run_on_ray
+
+        run_on_ray(config, students, teachers, address, lambda student: watcher.student(student.arm, student.pair))
+    return evaluate_references(config, teachers)
+
+
+def _write(config: AblateConfig, found: Mapping[str, Any]) -> str:
+    path = Path(config.output) / RESULT
+    with storage_errors(str(path)):
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    return str(path)

@@ -1,0 +1,106 @@
+"""Students of an ablation on Ray: a task each, or a job of Ray Train each where a training takes several processes.
+
+`pipelines/ablate.py` calls `run_on_ray`. The output must be a folder that all machines share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from curation.ablate.students import Student, evaluate_references, evaluate_student, make_student
+from curation.config.ablate import AblateConfig
+from curation.config.train import TrainConfig
+from curation.errors import ConfigError, RunError
+from pipelines.train import train_on_ray
+
+RETRIES = 2
+"""Times that a task is started again where its machine was lost; it goes on from its last checkpoint."""
+
+Ended = Callable[[Student], None]
+
+
+def run_on_ray(
+    config: AblateConfig,
+    students: Sequence[Student],
+    teachers: Sequence[TrainConfig],
+    address: str | None,
+    ended: Ended,
+) -> None:
+    """Make all students, and evaluate what they are compared with; `ended` hears of each student.
+
+    Raises RunError where one of them fails; what the others have done stays.
+    """
+    if not ray.is_initialized():
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    gpus = config.run.gpus
+    _check(config, ray.cluster_resources())
+    options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
+    references = _remote(_references, {**options, "num_gpus": min(gpus, 1)}).remote(config, list(teachers), os.getcwd())
+    if config.run.workers > 1:
+        for student in students:
+            train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
+            _wait(_remote(_evaluation, {**options, "num_gpus": min(gpus, 1)}), config, [student], ended)
+    else:
+        _wait(_remote(_student, options), config, students, ended)
+    _result(references, "references")
+
+
+def _remote(function: Callable[..., None], options: dict[str, Any]) -> Any:
+    return ray.remote(**options)(function)
+
+
+def _wait(task: Any, config: AblateConfig, students: Sequence[Student], ended: Ended) -> None:
+    waiting = {task.remote(config, student, os.getcwd()): student for student in students}
+    try:
+        while waiting:
+            done, _ = ray.wait(list(waiting))
+            for one in done:
+                student = waiting.pop(one)
+                _result(one, f"student {student.arm}-{student.pair}")
+                ended(student)
+    finally:
+        for one in waiting:
+            ray.cancel(one, force=True)
+
+
+def _result(task: Any, what: str) -> None:
+    try:
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, ConfigError):
+            raise cause from None
+        raise RunError(f"{what}: {type(cause).__name__}: {cause}") from error
+    except ray.exceptions.RayError as error:
+        raise RunError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _check(config: AblateConfig, there: dict[str, float]) -> None:
+    for name, key, wanted in (("cpus", "CPU", config.run.cpus), ("gpus", "GPU", config.run.gpus)):
+        if wanted * (config.run.workers if name == "gpus" else 1) > there.get(key, 0):
+            raise ConfigError(f"run.{name}", f"{wanted:g} are more than the cluster's {there.get(key, 0):g}")
+
+
+def _student(config: AblateConfig, student: Student, folder: str) -> None:
+    _enter(folder)
+    make_student(config, student)
+
+
+def _evaluation(config: AblateConfig, student: Student, folder: str) -> None:
+    _enter(folder)
+    evaluate_student(config, student)
+
+
+def _references(config: AblateConfig, teachers: Sequence[TrainConfig], folder: str) -> None:
+    _enter(folder)
+    evaluate_references(config, teachers)
+
+
+def _enter(folder: str) -> None:
+    """So that relative paths mean what they mean to the caller."""
+    if os.path.isdir(folder):
+        os.chdir(folder)
