@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -55,8 +56,7 @@ def run(
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
 ) -> None:
     """Run the journey from source to shards; finished stages are not run again."""
-    if engine not in ("ray", "local"):
-        raise ConfigError("--engine", f"{engine!r} is no engine; choose ray or local")
+    _check_engine(engine)
     settings = _load(config, sets, output)
     _log_to(settings.output)
     from pipelines.curate import run as run_journey
@@ -79,7 +79,11 @@ def plan(
     sets: Sets = [],  # noqa: B006
     output: OutputOption = None,
 ) -> None:
-    """Print the stages, what is cached, and what a run would do; starts nothing."""
+    """Print the stages, what is cached, and what a run, or an ablation, would do; starts nothing."""
+    if _is_ablation(config):
+        from pipelines.ablate_plan import show_plan
+
+        return show_plan(_load_ablation(config, sets, output), out)
     from pipelines.curate import plan as plan_journey
 
     settings = _load(config, sets, output)
@@ -118,6 +122,23 @@ def train(
     out.print(f"{facts['steps']:,} steps, {facts['samples']:,} samples, {facts['seconds']:.0f} s")
     out.print(f"model   {escape(settings.output)}/model")
     out.print(f"report  {escape(settings.output)}/report.html")
+
+
+@app.command()
+def ablate(
+    config: ConfigFile,
+    sets: Sets = [],  # noqa: B006
+    output: OutputOption = None,
+    engine: Annotated[str, typer.Option(help="`ray`, or `local`: one student after another.")] = "ray",
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
+) -> None:
+    """Test a claim about data: arms, corpora, students, verdict; what is finished is not done again."""
+    _check_engine(engine)
+    settings = _load_ablation(config, sets, output)
+    _log_to(settings.output)
+    from pipelines.ablate_progress import ablate_and_show
+
+    ablate_and_show(settings, engine, address, out)
 
 
 @app.command()
@@ -176,6 +197,26 @@ def fsck(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ("ray", "local"):
+        raise ConfigError("--engine", f"{engine!r} is no engine; choose ray or local")
+
+
+def _load_ablation(config: Path, sets: list[str], output: str | None) -> Any:
+    from curation.ablate.arms import load_ablate_config
+
+    return load_ablate_config(config, [*sets, *([f"output={output}"] if output else [])])
+
+
+def _is_ablation(config: Path) -> bool:
+    """An ablation's settings have arms. What cannot be read is for the loader to complain about."""
+    try:
+        return bool(re.search(r"^(arms|grid):", config.read_text(encoding="utf-8"), re.MULTILINE))
+    except (OSError, UnicodeDecodeError):
+        return False
+
 
 _log_path = ""
 

@@ -64,7 +64,7 @@ class Progress(Watcher):
             parts.append(f"{counts.sums['bytes_received'] / seconds / 1e6:.1f} MB/s")
             parts.append(f"{format_bytes(counts.sums['bytes_saved'])} saved")
         if rate and total > done:
-            parts.append(f"{_clock((total - done) / rate)} left")
+            parts.append(f"{clock((total - done) / rate)} left")
         return "  ".join(parts)
 
     def stage_ends(self, stage: Stage, manifest: Manifest, seconds: float, cached: bool) -> None:
@@ -103,7 +103,8 @@ def _rate(number: float) -> str:
     return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

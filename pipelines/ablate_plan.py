@@ -1,0 +1,235 @@
+"""What an ablation would do: which stages its arms share, what each adds, and what is to be paid. Starts nothing.
+
+`curate plan` on an ablation's config is `show_plan`. Where the lists of a source are not on this
+machine, stages are told apart by their settings alone: the tree is the same, but nothing says what is done already.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from curation.ablate.arms import Arm, expand, steps_of, train_config
+from curation.ablate.measure import check_metrics, metric_names
+from curation.config import Config
+from curation.config.ablate import AblateConfig, ModelEvaluation
+from curation.errors import ConfigError, SourceError
+from curation.fingerprint import fingerprint, result_settings
+from pipelines.curate import Planned, plan
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A stage folder, and the arms whose corpora come from it."""
+
+    planned: Planned
+    arms: tuple[str, ...]
+    after: tuple[Branch, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The students of an arm."""
+
+    arm: str
+    steps: int | None
+    """Of each; None where that depends on how many samples its corpus will have."""
+    batch: int
+    done: int
+    """Students that are trained."""
+    seconds: float | None
+    """Of a step, as the finished ones took; of another arm's where this one has none."""
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """All of it."""
+
+    branches: tuple[Branch, ...]
+    trainings: tuple[Training, ...]
+    seeds: int
+    prompts: str
+    """What each student is asked."""
+    metrics: tuple[str, ...]
+    unseen: str | None
+    """Why stages are told by settings alone."""
+
+    @property
+    def fetches(self) -> int | None:
+        """Rows that are still to be fetched, once for all arms; None where a list has not been read."""
+        found = [branch.planned for branch in _all(self.branches) if branch.planned.stage == "fetch"]
+        left = [p.rows for p in found if p.state != "cached"]
+        known = [rows for rows in left if rows is not None]
+        return sum(known) if len(known) == len(left) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Of device time for the students that are left; None where nothing says."""
+        times = [(t.seconds, t.steps, self.seeds - t.done) for t in self.trainings]
+        if any(seconds is None or steps is None for seconds, steps, left in times if left):
+            return None
+        return sum((seconds or 0) * (steps or 0) * left for seconds, steps, left in times)
+
+
+def plan_ablation(config: AblateConfig) -> AblationPlan:
+    """Raises ConfigError for settings that cannot work."""
+    check_metrics(config)
+    arms = expand(config)
+    unseen: str | None = None
+    journeys: dict[str, list[Planned]] = {}
+    for arm in arms:
+        try:
+            journeys[arm.name] = plan(arm.curate)
+        except (ConfigError, SourceError) as error:
+            if isinstance(error, ConfigError) and not error.path.startswith("source"):
+                raise ConfigError(f"base.{error.path}", f"{error.problem} (in arm {arm.name!r})") from None
+            unseen = str(error)
+    if unseen is not None:  # names of folders depend on what the lists hold: all arms, or none
+        journeys = {arm.name: _by_settings(arm.curate) for arm in arms}
+    asked = config.evaluation
+    prompts = (
+        asked.prompts if isinstance(asked, ModelEvaluation) else f"{asked.prompts} scenes, {', '.join(asked.asked)}"
+    )
+    return AblationPlan(
+        _branches(journeys, 0), _trainings(config, arms, journeys), config.seeds, prompts, metric_names(asked), unseen
+    )
+
+
+def show_plan(config: AblateConfig, console: Console) -> None:
+    """Print the plan."""
+    found = plan_ablation(config)
+    console.print(f"output  {escape(config.output)}")
+    console.print(tree(config, found), crop=False, no_wrap=True, overflow="ignore")
+    for line in lines(found):
+        console.print(escape(line))
+
+
+def tree(config: AblateConfig, found: AblationPlan) -> Tree:
+    """The plan as it is printed."""
+    root = Tree(
+        f"[bold]{escape(config.name)}[/]  {len(found.trainings)} arms × {config.seeds} seeds", guide_style="dim"
+    )
+    for branch in found.branches:
+        _grow(root, branch, found)
+    return root
+
+
+def lines(found: AblationPlan) -> list[str]:
+    """What stands below the tree: what is left to do, in numbers."""
+    fetches = "as many rows as the lists hold" if found.fetches is None else f"{found.fetches:,} rows"
+    told = [f"to fetch  {fetches}, each once for all arms"]
+    if found.unseen is not None:
+        told.append(f"          the lists are not here ({found.unseen}); what is cached cannot be told")
+    left = [(t.arm, t.steps, t.batch, found.seeds - t.done) for t in found.trainings]
+    students = sum(count for *_, count in left)
+    steps = sum((steps or 0) * count for _, steps, _, count in left)
+    samples = sum((steps or 0) * batch * count for _, steps, batch, count in left)
+    unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: equal epochs need the corpora"
+    told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
+    if found.seconds:
+        told.append(f"          {found.seconds / 3600:,.2g} device hours, by the steps of finished students")
+    elif students:
+        told.append("          no student is finished, so nothing says how long a step takes")
+    told.append(f"to ask    {found.prompts}; {', '.join(found.metrics)}")
+    return told
+
+
+def _grow(into: Tree, branch: Branch, found: AblationPlan) -> None:
+    planned = branch.planned
+    rows = "" if planned.rows is None else f"  {planned.rows:,} rows"
+    kept = "" if planned.kept is None else f", {planned.kept:,} kept"
+    whose = "all arms" if len(branch.arms) == len(found.trainings) else escape(", ".join(branch.arms))
+    colour = {"cached": "green", "partly done": "yellow"}.get(planned.state, "cyan")
+    node = into.add(f"{escape(planned.folder)}  [{colour}]{planned.state}[/]{rows}{kept}  [dim]{whose}[/]")
+    for after in branch.after:
+        _grow(node, after, found)
+    if not branch.after:
+        for training in found.trainings:
+            if training.arm in branch.arms:
+                node.add(_told(training, found.seeds))
+
+
+def _told(training: Training, seeds: int) -> str:
+    steps = "as many steps as fairness gives" if training.steps is None else f"{training.steps:,} steps"
+    done = f", {training.done} of them trained" if training.done else ""
+    return f"[bold]{escape(training.arm)}[/]  {seeds} students of {steps} of {training.batch} samples{done}"
+
+
+def _branches(journeys: dict[str, list[Planned]], depth: int) -> tuple[Branch, ...]:
+    groups: dict[str, list[str]] = {}
+    for arm, journey in journeys.items():
+        if depth < len(journey):
+            groups.setdefault(journey[depth].folder, []).append(arm)
+    return tuple(
+        Branch(journeys[arms[0]][depth], tuple(arms), _branches({arm: journeys[arm] for arm in arms}, depth + 1))
+        for arms in groups.values()
+    )
+
+
+def _all(branches: Sequence[Branch]) -> list[Branch]:
+    return [found for branch in branches for found in (branch, *_all(branch.after))]
+
+
+def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, list[Planned]]) -> tuple[Training, ...]:
+    samples = {name: next((p.kept for p in journey if p.stage == "pack"), None) for name, journey in journeys.items()}
+    steps: dict[str, int] = {}
+    if config.fairness == "equal_steps" or all(samples.values()):
+        steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()})
+    taken = {arm.name: _finished(config, arm) for arm in arms}
+    every = [seconds for of in taken.values() for seconds in of]
+    return tuple(
+        Training(
+            arm.name,
+            steps.get(arm.name),
+            arm.train.data.batch * arm.train.loop.accumulate,
+            len(taken[arm.name]),
+            median(taken[arm.name] or every) if every else None,
+        )
+        for arm in arms
+    )
+
+
+def _finished(config: AblateConfig, arm: Arm) -> list[float]:
+    """Seconds of a step of each trained student, whatever corpus it was trained on."""
+    found = []
+    for pair in range(config.seeds):
+        folder = f"{config.output.rstrip('/')}/students/{arm.name}-{pair}"
+        try:
+            with open(f"{folder}/run.json", encoding="utf-8") as file:
+                facts: dict[str, Any] = json.load(file)
+        except (OSError, ValueError):
+            continue
+        mine = train_config(config, arm, pair, output=folder, corpus="").model_dump(mode="json")
+        if facts["status"] == "done" and facts["config"]["recipe"] == mine["recipe"]:
+            found.append(facts["seconds"] / facts["steps"])
+    return found
+
+
+def _by_settings(config: Config) -> list[Planned]:
+    """The journey of a run whose lists are elsewhere."""
+    stages = config.stages
+    limits = [source.limit for source in config.sources]
+    rows = None if None in limits else sum(limit or 0 for limit in limits)
+    journey: list[tuple[str, Any]] = [("source", [result_settings(source) for source in config.sources])]
+    settings = [
+        ("fetch", stages.fetch),
+        ("score", stages.score),
+        ("select", stages.select),
+        ("caption", stages.caption),
+    ]
+    settings += [("pack", stages.pack), ("encode", stages.encode)]
+    journey += [(name, result_settings(given)) for name, given in settings if given is not None]
+    planned: list[Planned] = []
+    before: str | None = None
+    for name, given in journey:
+        before = fingerprint(name, {"settings": given, "seed": config.seed}, before)
+        known = rows if name in ("source", "fetch") else None
+        planned.append(Planned(name, f"{name}-{before[:6]}…", "to run", known, None, "all of it"))
+    return planned
