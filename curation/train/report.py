@@ -107,11 +107,11 @@ def _median(values: list[float]) -> float | None:
 
 
 def _flops(number: float | None) -> str:
-    """1.23e15 → 1.23 PFLOP."""
+    """1.23e15 → 1.23 P."""
     if number is None:
         return "not counted"
     for unit in ("", "k", "M", "G", "T", "P", "E"):
         if number < 1000:
-            return f"{number:.3g} {unit}FLOP"
+            return f"{number:.3g} {unit}".strip()
         number /= 1000
-    return f"{number:.3g} ZFLOP"
+    return f"{number:.3g} Z"
