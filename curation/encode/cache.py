@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curation.encode.signatures import TEXT_PARTS, VAE
+from curation.encode.signatures import SEMANTIC, VAE
 from curation.errors import ConfigError
 from curation.stream.corpus import Corpus
+from curation.wuerstchen.sizes import semantic_size
 
 EMPTY_FILE = "empty.safetensors"
 """Beside the shards: `text` [T, D] and `pooled` [P] of no caption."""
@@ -33,13 +34,28 @@ class TextFacts:
     width: int
     """D."""
     pooled: int
-    """P of its pooled embedding [P]."""
+    """P of its pooled embedding [P]; 0: there is none."""
     empty_sha256: str
     """Of the file that holds those of no caption."""
 
     def kind(self, caption: str) -> str:
         """The kind that a stream's kind of caption means: `primary` stands for another."""
         return self.primary if caption == "primary" else caption
+
+
+@dataclass(frozen=True)
+class SemanticFacts:
+    """Stored semantic latents."""
+
+    channels: int
+    shrink: float
+    """Their compressor sees a picture at this size …"""
+    strides: tuple[int, ...]
+    """… and these shrink it further."""
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the latents of a picture of these sides, pixels."""
+        return semantic_size(height, width, self.shrink, self.strides)
 
 
 @dataclass(frozen=True)
@@ -60,8 +76,15 @@ class CacheFacts:
     """Of latents; None: there are none."""
     factor: int
     """Pixels a side of one latent; 0 without latents."""
+    semantic: SemanticFacts | None
+    """None: no semantic latents."""
     texts: TextFacts | None
     """None: no embeddings."""
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the stream decodes pictures: not where latents stand for them."""
+        return self.images and self.channels is None
 
 
 def cached_of(corpus: Corpus, setting: str = "corpus") -> CacheFacts | None:
@@ -81,10 +104,13 @@ def cached_of(corpus: Corpus, setting: str = "corpus") -> CacheFacts | None:
             images=bool(given["images"]),
             channels=None if given["latents"] is None else _positive(given["latents"]["channels"]),
             factor=0 if given["latents"] is None else _positive(given["latents"]["factor"]),
+            semantic=None if given.get("semantic") is None else _semantic(given["semantic"]),
             texts=None if given["texts"] is None else _texts(given["texts"]),
         )
         if facts.dtype not in DTYPES:
             raise ValueError(f"dtype {facts.dtype!r}")
+        if not facts.images and facts.channels is None and facts.semantic is None:
+            raise ValueError("neither pictures nor latents")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         where = corpus.folder.url
         raise ConfigError(setting, f"the manifest of {where} does not tell what is encoded: {error}") from None
@@ -103,13 +129,31 @@ def cache_of_all(corpora: Sequence[Corpus]) -> CacheFacts | None:
 
 
 def check_signatures(facts: CacheFacts, signatures: Mapping[str, Any], setting: str) -> None:
-    """Refuse stored tensors of other models than those with `signatures`. Raises ConfigError naming `setting`."""
-    parts = [*([VAE] if facts.channels else []), *(TEXT_PARTS if facts.texts else ())]
-    differ = [part for part in parts if facts.signatures.get(part) != signatures.get(part)]
+    """Refuse stored tensors of other models than those with `signatures`: all that a training reads has its part there.
+    A training without text encoders reads no embeddings. Raises ConfigError naming `setting`."""
+    stored = {VAE: facts.channels is not None, SEMANTIC: facts.semantic is not None}
+    there = {part for part, found in stored.items() if found and part in signatures}
+    if not there and not facts.pictures:
+        wanted = " nor ".join(_NAMES[part] for part in stored if part in signatures)
+        raise ConfigError(setting, f"the corpus has no pixels to give, and no {wanted} instead")
+    texts = [part for part in signatures if part not in stored]
+    if facts.texts and texts:
+        there |= {part for part in (*texts, *facts.signatures) if part not in stored}
+    differ = sorted(part for part in there if facts.signatures.get(part) != signatures.get(part))
     if differ:
         raise ConfigError(
             setting, f"the corpus was encoded by other models: {', '.join(differ)}; encode it again, or train on pixels"
         )
+
+
+_NAMES = {VAE: "latents", SEMANTIC: "semantic latents"}
+
+
+def _semantic(given: Any) -> SemanticFacts:
+    shrink, strides = given["shrink"], tuple(_positive(stride) for stride in given["strides"])
+    if not isinstance(shrink, int | float) or not 0 < shrink <= 1:
+        raise ValueError(f"pictures are shrunk by {shrink!r}")
+    return SemanticFacts(channels=_positive(given["channels"]), shrink=float(shrink), strides=strides)
 
 
 def _texts(given: Any) -> TextFacts:
@@ -121,7 +165,7 @@ def _texts(given: Any) -> TextFacts:
         primary=str(given["primary"]),
         tokens=_positive(given["tokens"]),
         width=_positive(given["width"]),
-        pooled=_positive(given["pooled"]),
+        pooled=_positive(given["pooled"]) if given["pooled"] else 0,
         empty_sha256=str(given["empty"]["sha256"]),
     )
 

@@ -1,4 +1,5 @@
-"""The models at work: pictures → latents, captions → embeddings, as a training of SDXL's kind makes them.
+"""The models at work: pictures → latents, captions → embeddings, as a training makes them: of SDXL's kind here,
+Würstchen's in `wuerstchen.py`.
 
 Constructed in the driver; a worker's `setup` loads the models.
 """
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from curation.config.encode import EncodeSettings
 from curation.encode.member import Text
 from curation.encode.signatures import TEXT_PARTS, VAE, Signatures, part_signatures
+from curation.encode.wuerstchen import WuerstchenEncoder
 from curation.errors import ConfigError
 from curation.model_signature import file_signature
 from curation.models import (
@@ -36,40 +38,54 @@ INDEX = "model_index.json"
 
 
 class Encoder:
-    """A VAE and text encoders, those of them that `settings` ask for."""
+    """A VAE, a semantic compressor and text encoders, those of them that `settings` ask for."""
 
     def __init__(self, settings: EncodeSettings) -> None:
         self._settings = settings
+        self._model = settings.model or ""
+        """Of what `_parts` names."""
+        self.wuerstchen = WuerstchenEncoder(settings)
 
     def signatures(self) -> Signatures:
         """Of the models that are used. Raises ConfigError where a local one is not there."""
-        given = self._settings
-        found = part_signatures(MODEL, given.model, given.revision, given.variant, given.vae)
-        return {part: signature for part, signature in found.items() if part in self._parts()}
+        given, parts = self._settings, self._parts()
+        found: Signatures = {}
+        if parts:
+            found = part_signatures(MODEL, self._model, given.revision, given.variant, given.vae)
+        return {part: found[part] for part in found if part in parts} | self.wuerstchen.signatures()
 
     def identity(self) -> dict[str, Any]:
         """What changes the tensors, beside the settings. Of a local model its files: where it lies changes nothing."""
-        given, models = self._settings, self.signatures()
+        models = self.signatures()
         pipeline = None  # it says what stands for no caption
-        if given.texts and is_local(given.model):
-            pipeline = file_signature(MODEL, str(Path(given.model).expanduser() / INDEX))
+        if self._of_pipeline and is_local(self._model):
+            pipeline = file_signature(MODEL, str(Path(self._model).expanduser() / INDEX))
         return {"models": models, "pipeline": pipeline}
 
+    @property
+    def _of_pipeline(self) -> bool:
+        """Whether texts are encoded by the pipeline."""
+        return bool(self._settings.texts) and self._settings.text is None
+
     def _parts(self) -> tuple[str, ...]:
-        return (*((VAE,) if self._settings.latents else ()), *(TEXT_PARTS if self._settings.texts else ()))
+        """Of the pipeline."""
+        return (*((VAE,) if self._settings.latents else ()), *(TEXT_PARTS if self._of_pipeline else ()))
 
     def check(self, online: bool) -> None:
         """Refuse models that cannot be loaded, before any work; on the hub only if `online`. Raises ConfigError."""
         given = self._settings
+        self.wuerstchen.check(online)
+        if not self._parts():
+            return
         check_installed(MODEL, "diffusers", "torch", "transformers", extra="train")
         parts = [part for part in self._parts() if part != VAE or given.vae is None]
-        if is_local(given.model):
-            folder = Path(given.model).expanduser()
+        if is_local(self._model):
+            folder = Path(self._model).expanduser()
             for part in parts:
                 if not part.startswith("tokenizer"):  # that those are there `signatures` has seen
                     check_weights(MODEL, folder / part)
         elif online and parts:
-            fetch_file(MODEL, given.model, INDEX, given.revision)
+            fetch_file(MODEL, self._model, INDEX, given.revision)
         if given.latents and given.vae is not None:
             if is_local(given.vae):
                 check_weights(VAE_SETTING, Path(given.vae).expanduser())
@@ -89,7 +105,8 @@ class Encoder:
             # As diffusers does: SDXL's own overflows in fp16, and says so.
             half = dtype == torch.float16 and self.vae.config.force_upcast
             self.vae.to(self.device, torch.float32 if half else dtype)
-        if given.texts:
+        self.wuerstchen.setup(self.device, dtype)
+        if self._of_pipeline:
             self.pipeline = _load_texts(given)
             self.pipeline.text_encoder.eval()
             self.pipeline.text_encoder_2.eval()
@@ -124,17 +141,19 @@ class Encoder:
 
     @cached_property
     def empty(self) -> Text:
-        """What the pipeline takes for no caption: zeros where it says so, as SDXL's, else the text ""."""
+        """What stands for no caption: zeros where the pipeline says so, as SDXL's, else the text ""."""
         import torch
 
         (found,) = self._encode([""])
-        if self.pipeline.config.force_zeros_for_empty_prompt:
-            return Text(torch.zeros_like(found.text), torch.zeros_like(found.pooled))
+        if self._of_pipeline and self.pipeline.config.force_zeros_for_empty_prompt:
+            return Text(*(torch.zeros_like(tensor) for tensor in found.named().values()))
         return found
 
     def _encode(self, captions: Sequence[str]) -> list[Text]:
         import torch
 
+        if not self._of_pipeline:
+            return self.wuerstchen.texts(captions)
         with torch.no_grad():
             text, _, pooled, _ = self.pipeline.encode_prompt(
                 list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
@@ -144,6 +163,7 @@ class Encoder:
     def close(self) -> None:
         """Let the models go."""
         self.vae = self.pipeline = None
+        self.wuerstchen.close()
 
 
 def _load_vae(given: EncodeSettings) -> Any:
@@ -153,7 +173,7 @@ def _load_vae(given: EncodeSettings) -> Any:
     del options["trust_remote_code"]  # a model of diffusers, unlike a pipeline, never asks for other people's code
     if given.vae is not None:
         return _loaded(VAE_SETTING, AutoencoderKL, given.vae, **options)
-    return _loaded(MODEL, AutoencoderKL, given.model, subfolder=VAE, variant=given.variant, **options)
+    return _loaded(MODEL, AutoencoderKL, given.model or "", subfolder=VAE, variant=given.variant, **options)
 
 
 def _load_texts(given: EncodeSettings) -> Any:
@@ -162,7 +182,7 @@ def _load_texts(given: EncodeSettings) -> Any:
 
     parts: dict[str, Any] = {"vae": None, "unet": None, "add_watermarker": False}
     options = {"variant": given.variant, **load_options(given.revision)}
-    return _loaded(MODEL, StableDiffusionXLPipeline, given.model, **parts, **options)
+    return _loaded(MODEL, StableDiffusionXLPipeline, given.model or "", **parts, **options)
 
 
 def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:

@@ -1,9 +1,10 @@
 """The tensors of one sample as bytes of a shard, and back. What is read may be anybody's: it is compared with what the
 manifest says before it is believed.
 
-`UID.safetensors` holds `latents` [C, h, w], `sizes` (int32: height and width of the picture before any resize, rows and
-columns cut off above and left at the size that was encoded, height and width of that size) and, for each kind of
-caption, `text.KIND` [T, D] and `pooled.KIND` [P]. One dot in its name, so that readers take it for one extension.
+`UID.safetensors` holds `latents` [C, h, w], `semantic` latents [C, h, w], or both; with them `sizes` (int32: height and
+width of the picture before any resize, rows and columns cut off above and left at the size that was encoded, height and
+width of that size); and, for each kind of caption, `text.KIND` [T, D] and, where the encoder makes one, `pooled.KIND`
+[P]. One dot in its name, so that readers take it for one extension.
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ class Text:
 
     text: Tensor
     """[T, D]."""
-    pooled: Tensor
-    """[P]."""
+    pooled: Tensor | None = None
+    """[P]; None where the encoder makes none."""
+
+    def to(self, dtype: Any) -> Text:
+        """The same in another dtype of torch."""
+        return Text(self.text.to(dtype), None if self.pooled is None else self.pooled.to(dtype))
+
+    def named(self, ending: str = "") -> dict[str, Tensor]:
+        """Its tensors by the names that they are stored under: `text.KIND` with the ending ".KIND"."""
+        pooled = {} if self.pooled is None else {f"pooled{ending}": self.pooled}
+        return {f"text{ending}": self.text, **pooled}
 
 
 @dataclass(frozen=True)
 class Latents:
-    """A picture's latents, and what SDXL is conditioned on beside them."""
+    """What is stored of a picture, and what SDXL is conditioned on beside it."""
 
-    latents: Tensor
+    latents: Tensor | None
     """[C, h, w], as the VAE gives them: not scaled."""
     original_size: Pair
     """(height, width) before any resize, pixels."""
@@ -46,6 +56,13 @@ class Latents:
     """Rows and columns cut off, in pixels of the picture that was encoded."""
     size: Pair
     """(height, width) of the picture that was encoded."""
+    semantic: Tensor | None = None
+    """[C, h, w], as the semantic compressor gives them: not scaled."""
+
+    def named(self) -> dict[str, Tensor]:
+        """Its latents by the names that they are stored under."""
+        both = {"latents": self.latents, "semantic": self.semantic}
+        return {name: tensor for name, tensor in both.items() if tensor is not None}
 
 
 def torch_dtype(name: str) -> Any:
@@ -63,10 +80,10 @@ def to_bytes(latents: Latents | None, texts: Mapping[str, Text]) -> bytes:
     tensors: dict[str, Tensor] = {}
     if latents is not None:
         sizes = (*latents.original_size, *latents.crop_top_left, *latents.size)
-        tensors |= {"latents": latents.latents.contiguous(), "sizes": torch.tensor(sizes, dtype=torch.int32)}
+        tensors |= latents.named() | {"sizes": torch.tensor(sizes, dtype=torch.int32)}
     for kind, text in texts.items():
-        tensors |= {f"text.{kind}": text.text.contiguous(), f"pooled.{kind}": text.pooled.contiguous()}
-    return save(tensors)
+        tensors |= text.named(f".{kind}")
+    return save({name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
 def latents_of(found: Mapping[str, Tensor], facts: CacheFacts, size: Pair) -> Latents:
@@ -74,23 +91,25 @@ def latents_of(found: Mapping[str, Tensor], facts: CacheFacts, size: Pair) -> La
     import torch
 
     height, width = size
-    assert facts.channels is not None
-    shape = (facts.channels, height // facts.factor, width // facts.factor)
-    latents = _checked(found, "latents", shape, torch_dtype(facts.dtype))
+    latents = semantic = None
+    if facts.channels is not None:
+        shape = (facts.channels, height // facts.factor, width // facts.factor)
+        latents = _checked(found, "latents", shape, torch_dtype(facts.dtype))
+    if facts.semantic is not None:
+        shape = (facts.semantic.channels, *facts.semantic.size(height, width))
+        semantic = _checked(found, "semantic", shape, torch_dtype(facts.dtype))
     sizes = _checked(found, "sizes", (6,), torch.int32).tolist()
     if sizes[4:] != [height, width] or min(sizes) < 0:
         raise ValueError(f"its sizes are {sizes}, of a picture of {width}x{height}")
-    return Latents(latents, (sizes[0], sizes[1]), (sizes[2], sizes[3]), size)
+    return Latents(latents, (sizes[0], sizes[1]), (sizes[2], sizes[3]), size, semantic)
 
 
 def text_of(found: Mapping[str, Tensor], facts: TextFacts, dtype: str, kind: str | None) -> Text:
     """The embeddings of one kind of caption; of no caption for None. Raises ValueError."""
     ending = "" if kind is None else f".{kind}"
     kept = torch_dtype(dtype)
-    return Text(
-        _checked(found, f"text{ending}", (facts.tokens, facts.width), kept),
-        _checked(found, f"pooled{ending}", (facts.pooled,), kept),
-    )
+    text = _checked(found, f"text{ending}", (facts.tokens, facts.width), kept)
+    return Text(text, _checked(found, f"pooled{ending}", (facts.pooled,), kept) if facts.pooled else None)
 
 
 def read_tensors(data: bytes | memoryview) -> dict[str, Tensor]:
@@ -108,7 +127,7 @@ def empty_bytes(empty: Text) -> bytes:
     """The file of what stands for no caption."""
     from safetensors.torch import save
 
-    return save({"text": empty.text.contiguous(), "pooled": empty.pooled.contiguous()})
+    return save({name: tensor.contiguous() for name, tensor in empty.named().items()})
 
 
 def read_empty(folder: Folder, facts: CacheFacts) -> Text:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from crc32c import crc32c
@@ -28,6 +28,9 @@ from curation.storage import Folder, storage_errors
 from curation.stream.decode import Decoder, Picture
 from curation.stream.sample import Sample, take_apart
 from curation.tar import TarWriter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WINDOW = 4
 """Batches' worth of samples in hand at once, out of which batches of one size are made. As many are read ahead."""
@@ -59,6 +62,7 @@ class ShardEncoder:
         self._settings = settings
         self._kinds = kinds
         self._decoder = Decoder(settings.resolution, settings.upscale)
+        self._pictured = settings.latents or settings.semantic is not None
         self._dtype = torch_dtype(settings.dtype)
         self._pool = ThreadPoolExecutor(threads, "curate-read")
         self._models = ThreadPoolExecutor(1 if settings.run.gpus else threads, "curate-encode")
@@ -153,7 +157,7 @@ class ShardEncoder:
             if crc32c(data) != packed["crc32c"]:
                 raise CorruptionError(f"{self._source.path(name)}: sample {row['uid']}: CRC-32C differs")
             sample = take_apart(memoryview(data), 0)
-            picture = self._decoder(sample, parse_size(row["bucket"])) if self._settings.latents else None
+            picture = self._decoder(sample, parse_size(row["bucket"])) if self._pictured else None
             return Loaded(sample, picture, {kind: sample.caption(kind) for kind in self._kinds})
         except CorruptionError as error:
             return error
@@ -166,7 +170,7 @@ class ShardEncoder:
             for start in range(0, len(loaded), batch):
                 captions = [item.captions[kind] for item in loaded[start : start + batch]]
                 for i, text in enumerate(self._encoder.texts(captions), start):
-                    texts[i][kind] = Text(text.text.to(self._dtype), text.pooled.to(self._dtype))
+                    texts[i][kind] = text.to(self._dtype)
         return [_checked(one, by_kind) for one, by_kind in zip(latents, texts, strict=True)]
 
     def _latents(self, loaded: Sequence[Loaded]) -> list[Latents | None]:
@@ -179,19 +183,28 @@ class ShardEncoder:
         batches = [places[start : start + batch] for places in sizes.values() for start in range(0, len(places), batch)]
         pictures = [[p for i in chosen if (p := loaded[i].picture) is not None] for chosen in batches]
         # On a CPU a thread a batch: results do not depend on how many there are, as they would with threads in one.
-        made = self._models.map(self._encoder.latents, ([p.pixels for p in given] for given in pictures))
-        for chosen, given, latents in zip(batches, pictures, made, strict=True):
-            for i, picture, one in zip(chosen, given, latents.to(self._dtype), strict=True):
+        for chosen, given, made in zip(batches, pictures, self._models.map(self._made, pictures), strict=True):
+            for n, (i, picture) in enumerate(zip(chosen, given, strict=True)):
                 height, width = picture.pixels.shape[:2]
-                found[i] = Latents(one, picture.original_size, picture.crop_top_left, (height, width))
+                latents, semantic = (None if tensor is None else tensor[n] for tensor in made)
+                sizes = (picture.original_size, picture.crop_top_left, (height, width))
+                found[i] = Latents(latents, *sizes, semantic)
         return found
+
+    def _made(self, pictures: Sequence[Picture]) -> tuple[Tensor | None, Tensor | None]:
+        """Latents and semantic latents [B, C, h, w] of pictures of one size, as they are stored."""
+        pixels = [picture.pixels for picture in pictures]
+        latents = self._encoder.latents(pixels).to(self._dtype) if self._settings.latents else None
+        if self._settings.semantic is None:
+            return latents, None
+        return latents, self._encoder.wuerstchen.semantic(pixels).to(self._dtype)
 
 
 def _checked(latents: Latents | None, texts: dict[str, Text]) -> bytes | Verdict:
     """The member's bytes, or the verdict on a sample of which a model, or the stored type, made no number."""
-    named: dict[str, Any] = {} if latents is None else {"latents": latents.latents}
+    named = {} if latents is None else latents.named()
     for kind, text in texts.items():
-        named |= {f"text.{kind}": text.text, f"pooled.{kind}": text.pooled}
+        named |= text.named(f".{kind}")
     wrong = [name for name, tensor in named.items() if not bool(tensor.isfinite().all())]
     return Verdict(Reason.NOT_FINITE, ", ".join(wrong)) if wrong else to_bytes(latents, texts)
 

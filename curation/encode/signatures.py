@@ -7,11 +7,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curation.model_signature import model_signature
+from curation.config.wuerstchen import CompressorSettings, PartSettings, TextSettings
+from curation.model_signature import file_signature, model_signature
 from curation.models import is_local
 
 VAE = "vae"
+SEMANTIC = "semantic"
+"""A semantic compressor."""
 TEXT_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+PLAIN_TEXT_PARTS = ("text", "text_tokenizer")
+"""Of one text encoder by itself, as Würstchen's."""
 
 Signatures = dict[str, Any]
 """By part: hashes of its files by name; or of a model on the hub its name, revision and variant."""
@@ -35,3 +40,29 @@ def part_signatures(
         else:
             found[part] = {"model": model, "revision": revision, "variant": variant}
     return found
+
+
+def part_signature(setting: str, given: PartSettings) -> dict[str, Any]:
+    """What names a part of a Würstchen: hashes of its files, or its name and revision on the hub. Raises ConfigError
+    naming `setting`."""
+    if not is_local(given.model):
+        return {"model": given.model, "revision": given.revision, "subfolder": given.subfolder}
+    folder = Path(given.model).expanduser() / (given.subfolder or "")
+    return dict(model_signature(setting, str(folder)) or {})
+
+
+def compressor_signature(setting: str, given: CompressorSettings) -> dict[str, Any]:
+    """The same of a semantic compressor. Its `scale` and `shift` do not count: latents are stored without them."""
+    if given.file is None:
+        return part_signature(setting, given)
+    named = {"file": given.file, "backbone": given.backbone}
+    if not is_local(given.model):
+        return part_signature(setting, given) | named
+    path = Path(given.model).expanduser() / (given.subfolder or "") / given.file
+    return {"file": file_signature(f"{setting}.file", str(path)), "backbone": given.backbone}
+
+
+def text_signatures(setting: str, given: TextSettings) -> Signatures:
+    """Of one text encoder and its tokenizer, by `PLAIN_TEXT_PARTS`. Raises ConfigError naming `setting`."""
+    beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
+    return dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, beside)), strict=True))

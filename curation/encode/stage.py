@@ -18,7 +18,7 @@ import pyarrow as pa
 from curation.config.encode import EncodeSettings
 from curation.encode.cache import EMPTY_FILE
 from curation.encode.encoder import Encoder
-from curation.encode.member import EXTENSION, Text, empty_bytes, torch_dtype
+from curation.encode.member import EXTENSION, empty_bytes, torch_dtype
 from curation.encode.shard import ShardEncoder
 from curation.errors import ConfigError
 from curation.fingerprint import result_settings
@@ -57,7 +57,7 @@ class Encode(Pooled):
         self._primary = primary
         self._config = published(config)
         self._encoder = Encoder(settings)
-        models = {"model", "revision", "variant", "vae"}
+        models = {"model", "revision", "variant", "vae", "semantic", "text"}
         identity = {name: value for name, value in result_settings(settings).items() if name not in models}
         super().__init__(output, upstream, {**identity, "texts": list(self.kinds), **self._encoder.identity()})
         self._shards: ShardEncoder | None = None
@@ -86,7 +86,7 @@ class Encode(Pooled):
         self._encoder.setup()
         if self.settings.texts and not self.folder.exists(EMPTY_FILE):  # of all workers the same
             empty, dtype = self._encoder.empty, torch_dtype(self.settings.dtype)
-            self.folder.write_bytes(EMPTY_FILE, empty_bytes(Text(empty.text.to(dtype), empty.pooled.to(dtype))))
+            self.folder.write_bytes(EMPTY_FILE, empty_bytes(empty.to(dtype)))
         self._shards = ShardEncoder(self._upstream_folder, self._encoder, self.settings, self.kinds, threads)
 
     @property
@@ -143,13 +143,17 @@ class Encode(Pooled):
                 "primary": self._primary,
                 "tokens": tokens,
                 "width": text_width,
-                "pooled": shapes[f"pooled.{self.kinds[0]}"][0],
+                "pooled": shapes.get(f"pooled.{self.kinds[0]}", [0])[0],
                 "empty": {"name": EMPTY_FILE, "bytes": len(empty), "sha256": hashlib.sha256(empty).hexdigest()},
             }
         latents = None
         if settings.latents:
             channels, rows, _ = shapes["latents"]
             latents = {"channels": channels, "factor": height // rows}
+        semantic = None
+        if settings.semantic is not None:
+            shrink, strides = self._encoder.wuerstchen.steps()
+            semantic = {"channels": shapes["semantic"][0], "shrink": shrink, "strides": list(strides)}
         return {
             "member": EXTENSION,
             "signatures": self.identity["models"],
@@ -158,6 +162,7 @@ class Encode(Pooled):
             "upscale": settings.upscale,
             "images": settings.images,
             "latents": latents,
+            "semantic": semantic,
             "texts": texts,
             "bytes_per_sample": round(counts.sums[_LENGTH] / counts.kept, 1),
         }

@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One sample's tensors. It has latents or a picture, whose sizes are what SDXL is conditioned on."""
+    """One sample's tensors."""
 
     place: Latents | Picture
+    """Whose sizes are what SDXL is conditioned on: the picture where it is decoded."""
+    latents: Latents | None
     texts: Mapping[str, Text]
     """By kind of caption."""
 
 
 @dataclass(frozen=True)
 class CachedView:
-    """Takes a sample's tensors; decodes its picture only where latents are not among them."""
+    """Takes a sample's tensors; decodes its picture only where the corpus keeps it and no latents stand for it."""
 
     facts: CacheFacts
     empty: Text | None
@@ -53,16 +55,18 @@ class CachedView:
             if EXTENSION not in sample.members:
                 raise ValueError("it has none")
             found = read_tensors(sample.members[EXTENSION])
-            if facts.channels is not None:
+            if facts.channels is not None or facts.semantic is not None:
                 latents = latents_of(found, facts, (height, width))
             if facts.texts is not None:
                 texts = {kind: text_of(found, facts.texts, facts.dtype, kind) for kind in self.kinds}
         except ValueError as error:
             raise CorruptionError(f"the tensors of sample {sample.key} cannot be read: {error}") from None
-        return Encoded(self.decoder(sample, shape) if latents is None else latents, texts)
+        if latents is None or facts.pictures:
+            return Encoded(self.decoder(sample, shape), latents, texts)
+        return Encoded(latents, latents, texts)
 
     def tensors(self, found: Sequence[Encoded], kinds: Sequence[str], shape: tuple[int, int]) -> dict[str, Tensor]:
-        """`latents` [B, C, h, w], `text` [B, T, D] and `pooled` [B, P] of a batch, those that are stored.
+        """`latents` and `semantic` [B, C, h, w], `text` [B, T, D] and `pooled` [B, P] of a batch, those that are there.
 
         `kinds`: of the captions that the seed picked.
         """
@@ -70,17 +74,21 @@ class CachedView:
 
         facts, (width, height) = self.facts, self.size(shape)
         made: dict[str, Any] = {}
+        shapes: dict[str, tuple[int, int, int]] = {}
         if facts.channels is not None:
-            sides = (height // facts.factor, width // facts.factor)
-            made["latents"] = torch.empty((len(found), facts.channels, *sides), dtype=torch_dtype(facts.dtype))
-            for place, one in zip(made["latents"], found, strict=True):
-                assert isinstance(one.place, Latents)
-                place.copy_(one.place.latents)
+            shapes["latents"] = (facts.channels, height // facts.factor, width // facts.factor)
+        if facts.semantic is not None:
+            shapes["semantic"] = (facts.semantic.channels, *facts.semantic.size(height, width))
+        for name, shape_of_one in shapes.items():
+            made[name] = torch.empty((len(found), *shape_of_one), dtype=torch_dtype(facts.dtype))
+            for place, one in zip(made[name], found, strict=True):
+                assert one.latents is not None
+                place.copy_(one.latents.named()[name])
         if facts.texts is not None:
             assert self.empty is not None
             given = [self._text(one, facts.texts.kind(kind)) for one, kind in zip(found, kinds, strict=True)]
-            for name, like in (("text", self.empty.text), ("pooled", self.empty.pooled)):
-                parts = [getattr(text, name) for text in given]
+            for name, like in self.empty.named().items():
+                parts = [text.named()[name] for text in given]
                 made[name] = torch.stack(parts) if parts else like.new_empty((0, *like.shape))
         return made
 
@@ -108,7 +116,7 @@ def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, decoder: De
             raise ConfigError(f"captions.{missing[0]}", f"no embeddings of them are stored; there is {there}")
         kinds = tuple(sorted({texts.kind(kind) for kind in wanted}))
         empty = read_empty(corpora[0].folder, facts)
-    if facts.channels is not None:
+    if facts.channels is not None or facts.semantic is not None:
         if settings.tails == "merge":
             raise ConfigError("tails", "`merge` crops pictures of other shapes, which stored latents cannot be")
         stored = Decoder(facts.resolution, facts.upscale)

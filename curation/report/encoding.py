@@ -23,7 +23,14 @@ def encoding(tables: Tables, encode: StageTable, config: dict[str, Any]) -> Enco
         model=str(settings.get("model") or ""),
         vae=str(settings.get("vae") or ""),
         dtype=str(settings.get("dtype") or ""),
+        semantic=_model(settings.get("semantic")),
+        text=_model(settings.get("text")),
         latents=bool(settings.get("latents", True)),
         kinds=tuple(map(str, settings.get("texts") or ())),
         images=bool(settings.get("images")),
     )
+
+
+def _model(part: Any) -> str:
+    """The name of a part of a Würstchen; "" where there is none."""
+    return str(part.get("model") or "") if isinstance(part, dict) else ""

@@ -133,6 +133,10 @@ class EncodingFacts:
     model: str
     vae: str
     """Another VAE than the model's, or ""."""
+    semantic: str
+    """Semantic compressor, or ""."""
+    text: str
+    """Another text encoder than the model's, or ""."""
     dtype: str
     latents: bool
     kinds: tuple[str, ...]
@@ -150,10 +154,17 @@ class EncodingFacts:
         return self.shard_bytes / max(self.samples, 1)
 
     @property
+    def models(self) -> list[tuple[str, str]]:
+        """What each model is, "" for the pipeline, and its name."""
+        named = (("", self.model), ("VAE", self.vae), ("compressor", self.semantic), ("text encoder", self.text))
+        return [(what, model) for what, model in named if model]
+
+    @property
     def told(self) -> str:
         """ "latents, captions (dense, short)"."""
         parts = [
             *(["latents"] if self.latents else []),
+            *(["semantic latents"] if self.semantic else []),
             *([f"captions ({', '.join(self.kinds)})"] if self.kinds else []),
             *(["pictures"] if self.images else []),
         ]

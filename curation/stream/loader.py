@@ -28,7 +28,8 @@ TorchBatch = dict[str, Any]
 `target_sizes` int64 [B, 2] (height, width; top, left); `epoch`, `step` numbers; `damaged` messages.
 
 Of a corpus that the stage `encode` wrote: `latents` [B, C, h, w] instead of `pixels`, as the VAE gives them (not
-scaled); `text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
+scaled); `semantic` [B, C, h, w], as the compressor gives them, beside `pixels` only where the corpus keeps pictures;
+`text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
 
 
 PLACES = 256
@@ -115,7 +116,7 @@ def as_tensors(batch: Batch, view: Decoder | CachedView) -> TorchBatch:
     if isinstance(view, CachedView):
         tensors = view.tensors(batch.views, batch.kinds, batch.shape)
         places = [encoded.place for encoded in batch.views]
-    if "latents" not in tensors:
+    if isinstance(view, Decoder) or view.facts.pictures:
         tensors["pixels"] = _pixels(places, size)
     return {
         **tensors,

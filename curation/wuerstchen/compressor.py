@@ -25,11 +25,10 @@ from curation.config.wuerstchen import CompressorSettings
 from curation.errors import ConfigError, CorruptionError
 from curation.models import fetch_file, is_local
 from curation.train.recipe import TorchBatch
-from curation.wuerstchen.efficientnet import STRIDE, WIDTH, make_trunk
+from curation.wuerstchen.efficientnet import WIDTH, make_trunk
 from curation.wuerstchen.parts import load_part
+from curation.wuerstchen.sizes import SHRINK, semantic_size, steps_of
 
-SHRINK = 0.75
-"""An EfficientNet sees pictures at this size."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours, as its EfficientNets were trained."""
 
@@ -79,11 +78,7 @@ class SemanticCompressor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def latent_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the latents of a picture of these sides, pixels."""
-        if self.config.trunk != "small":
-            return -(-round(SHRINK * height) // STRIDE), -(-round(SHRINK * width) // STRIDE)
-        for stride in self.config.strides:
-            height, width = -(-height // stride), -(-width // stride)
-        return height, width
+        return semantic_size(height, width, *steps_of(self.config))
 
 
 class _Residual(nn.Module):

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 WIDTH = 1280
 """Channels of the last layer."""
-STRIDE = 32
-"""Pixels a side of one of its places."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from curation.config.wuerstchen import PartSettings, TextSettings
-from curation.errors import ConfigError
-from curation.model_signature import model_signature
+from curation.errors import ConfigError, CorruptionError
 from curation.models import is_local
 from curation.train.draws import Draws
+from curation.train.recipe import TorchBatch
 
 
 def load_part(setting: str, given: PartSettings, cls: Any) -> Any:
@@ -31,20 +31,6 @@ def load_part(setting: str, given: PartSettings, cls: Any) -> Any:
     if named != cls.__name__:  # diffusers would make one all the same, of whatever weights fit
         raise ConfigError(f"{setting}.model", f"{where} is a {named}, not a {cls.__name__}")
     return _loaded(setting, given, cls, {"torch_dtype": torch.float32, "use_safetensors": True})
-
-
-def part_signature(setting: str, given: PartSettings) -> dict[str, Any]:
-    """What names this part: hashes of its files, or its name and revision on the hub. Raises ConfigError."""
-    if not is_local(given.model):
-        return {"model": given.model, "revision": given.revision, "subfolder": given.subfolder}
-    folder = Path(given.model).expanduser() / (given.subfolder or "")
-    return dict(model_signature(setting, str(folder)) or {})
-
-
-def dropped(captions: Sequence[str], draws: Draws, share: float) -> list[str]:
-    """The captions, "" in place of a `share` of them."""
-    out = draws.uniform("caption", len(captions)) < share
-    return ["" if gone else caption for caption, gone in zip(captions, out.tolist(), strict=True)]
 
 
 def parameters(model: nn.Module) -> int:
@@ -60,6 +46,7 @@ class TextEncoder:
         self.tokenizer = tokenizer
         self.tokens = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         """Tokens of a caption; what is longer is cut off."""
+        self._empty: Tensor | None = None
 
     @classmethod
     def load(cls, setting: str, given: TextSettings) -> TextEncoder:
@@ -82,13 +69,36 @@ class TextEncoder:
         states: Tensor = self.model(found.input_ids, attention_mask=found.attention_mask).last_hidden_state
         return states
 
+    def empty(self) -> Tensor:
+        """The condition of no caption, "": [1, tokens, width]. It is made once."""
+        if self._empty is None:
+            self._empty = self([""])
+        return self._empty
+
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         self.model.to(device, dtype)
+        self._empty = None
 
     def save(self, folder: Path) -> None:
         """Model and tokenizer in one folder, which `load` reads."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+
+def texts_of(batch: TorchBatch, encoder: TextEncoder, draws: Draws, dropout: float) -> Tensor:
+    """The condition of a batch, [B, T, D] in the encoder's dtype: from the corpus's cache (`batch["text"]`) where it is
+    there, else of the captions; that of "" in place of a share `dropout`. Raises CorruptionError where the cache does
+    not fit."""
+    captions = batch["captions"]
+    out = draws.uniform("caption", len(captions)) < dropout
+    if "text" not in batch:
+        return encoder(["" if gone else caption for caption, gone in zip(captions, out.tolist(), strict=True)])
+    cached: Tensor = batch["text"]
+    if tuple(cached.shape[1:]) != (encoder.tokens, encoder.width):
+        shape = list(cached.shape[1:])
+        raise CorruptionError(f"the corpus's embeddings are {shape}, not {[encoder.tokens, encoder.width]}")
+    empty = encoder.empty()
+    return torch.where(out.to(empty.device)[:, None, None], empty, cached.to(empty.device, empty.dtype))
 
 
 def _loaded(setting: str, given: PartSettings, cls: Any, options: dict[str, Any]) -> Any:

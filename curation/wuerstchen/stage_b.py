@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from curation.config.wuerstchen import SemanticNoiseSettings, StageBSettings
 from curation.distill.losses import add_noise, squared_error
+from curation.encode.cache import CacheFacts, check_signatures
+from curation.encode.signatures import SEMANTIC, compressor_signature, part_signature, text_signatures
+from curation.errors import ConfigError
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 from curation.wuerstchen.cascade import Cascade
@@ -30,7 +33,7 @@ from curation.wuerstchen.models import (
     make_decoder,
     reads_text,
 )
-from curation.wuerstchen.parts import TextEncoder, dropped, load_part, parameters, part_signature
+from curation.wuerstchen.parts import TextEncoder, load_part, parameters, texts_of
 from curation.wuerstchen.schedule import draw_times, kept, p2_weights
 
 
@@ -177,8 +180,8 @@ class StageB(Recipe):
         else:
             given = semantic_of(batch, self.compressor)
             semantic = tuple(given.shape[1:])
-        captions = dropped(batch["captions"], draws, self.settings.caption_dropout)
-        text = self.text(captions) if self.text is not None else None
+        dropout = self.settings.caption_dropout
+        text = texts_of(batch, self.text, draws, dropout) if self.text is not None else None
         return prepare_decoding(clean, given, semantic, text, draws, self.settings)
 
     def losses(self, model: nn.Module, prepared: PreparedB) -> dict[str, Tensor]:
@@ -195,10 +198,20 @@ class StageB(Recipe):
         """Stages B and A with the compressor, which `load_wuerstchen` reads; what was learnt is in float32."""
         self.cascade.save(folder)
 
+    def check_cache(self, cache: CacheFacts) -> None:
+        """Also refuses a corpus without pictures, of which Stage A makes what is learnt."""
+        settings = self.settings
+        if not cache.pictures:
+            raise ConfigError("data.corpora", "Stage B needs pictures: encode with `images`, and without `latents`")
+        mine = text_signatures("recipe.text", settings.text) if settings.text else {}
+        if not settings.train_compressor:
+            mine[SEMANTIC] = compressor_signature("recipe.compressor", settings.compressor)
+        check_signatures(cache, mine, "recipe")
+
     def signature(self) -> Mapping[str, Any]:
         settings = self.settings
         found = {
-            "compressor": part_signature("recipe.compressor", settings.compressor),
+            "compressor": compressor_signature("recipe.compressor", settings.compressor),
             "vqgan": part_signature("recipe.vqgan", settings.vqgan),
         }
         return found | ({"text": part_signature("recipe.text", settings.text)} if settings.text else {})

@@ -1,6 +1,7 @@
 """Stage C's recipe: a prior learns to make semantic latents of text. `curation/train/loop.py` drives it.
 
-A batch that brings semantic latents (`semantic`) needs no pixels, and the compressor does not run.
+A batch that brings semantic latents (`semantic`) needs no pixels, and the compressor does not run; where it brings
+embeddings (`text`), neither does the text encoder.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from curation.config.wuerstchen import StageCSettings
 from curation.distill.losses import add_noise, squared_error
+from curation.encode.cache import CacheFacts, check_signatures
+from curation.encode.signatures import SEMANTIC, compressor_signature, part_signature, text_signatures
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 from curation.wuerstchen.cascade import Cascade
 from curation.wuerstchen.compressor import load_compressor, semantic_of
 from curation.wuerstchen.models import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior, make_prior, prior_config
-from curation.wuerstchen.parts import TextEncoder, dropped, load_part, parameters, part_signature
+from curation.wuerstchen.parts import TextEncoder, load_part, parameters, texts_of
 from curation.wuerstchen.schedule import draw_times, kept, p2_weights
 
 
@@ -79,8 +82,8 @@ class StageC(Recipe):
         count, device = len(clean), clean.device
         noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
         times = draw_times(draws.uniform("time", count), self.settings.stretch).to(device)
-        captions = dropped(batch["captions"], draws, self.settings.caption_dropout)
-        return PreparedC(add_noise(clean, noise, kept(times)), times, self.text(captions), noise)
+        text = texts_of(batch, self.text, draws, self.settings.caption_dropout)
+        return PreparedC(add_noise(clean, noise, kept(times)), times, text, noise)
 
     def losses(self, model: nn.Module, prepared: PreparedC) -> dict[str, Tensor]:
         found = model(prepared.noisy, prepared.times, prepared.text)
@@ -96,11 +99,16 @@ class StageC(Recipe):
         """All three stages, which `load_wuerstchen` reads: `prior`, in float32, is what was learnt."""
         self.cascade.save(folder)
 
+    def check_cache(self, cache: CacheFacts) -> None:
+        settings = self.settings
+        compressor = {SEMANTIC: compressor_signature("recipe.compressor", settings.compressor)}
+        check_signatures(cache, compressor | text_signatures("recipe.text", settings.text), "recipe")
+
     def signature(self) -> Mapping[str, Any]:
         settings = self.settings
         return {
             "text": part_signature("recipe.text", settings.text),
-            "compressor": part_signature("recipe.compressor", settings.compressor),
+            "compressor": compressor_signature("recipe.compressor", settings.compressor),
         }
 
     def facts(self) -> Mapping[str, Any]:

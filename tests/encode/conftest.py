@@ -20,9 +20,9 @@ COUNT = 13
 SIZES = ((80, 80), (120, 80))
 
 
-def encode(packed: Packed, model: Path, **settings: Any) -> Encode:
+def encode(packed: Packed, model: Path | None, **settings: Any) -> Encode:
     """The stage, to do; the primary caption is the original one."""
-    given = {"model": str(model), "texts": ["primary", "dense"], "run": {"batch": 4}, **settings}
+    given = {"model": model and str(model), "texts": ["primary", "dense"], "run": {"batch": 4}, **settings}
     output = Folder(packed.folder.parent)
     return Encode(output, packed.pack, EncodeSettings.model_validate(given), "alt", CONFIG)
 
