@@ -1,0 +1,112 @@
+"""What `curate plan` says of an ablation: what is shared and what is to be paid; it needs neither lists nor a hub."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from curation.ablate.arms import load_ablate_config
+from curation.config.ablate import AblateConfig
+from curation.errors import ConfigError
+from curation.load import make
+from pipelines.ablate_plan import AblationPlan, Branch, lines, plan_ablation, tree
+from pipelines.cli import app
+from tests.ablate.whole import whole
+from tests.journey import ROOT
+
+CONFIGS = sorted(path.name for path in (ROOT / "configs/ablations").glob("*.yaml"))
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    rows = {"URL": [f"http://127.0.0.1:1/{i}.jpg" for i in range(30)], "TEXT": ["a dog"] * 30}
+    pq.write_table(pa.table(rows), tmp_path / "list.parquet")
+    return tmp_path / "list.parquet"
+
+
+def planned(tmp_path: Path, listed: Path, **changed: Any) -> tuple[AblateConfig, AblationPlan]:
+    config = make(whole(listed, tmp_path / "teacher", tmp_path / "out", **changed), model=AblateConfig)
+    return config, plan_ablation(config)
+
+
+def shape(branch: Branch) -> Any:
+    """Stage, arms, and the same of what comes after."""
+    return branch.planned.stage, branch.arms, [shape(after) for after in branch.after]
+
+
+def test_stages_are_shared_until_the_first_difference(tmp_path: Path, listed: Path) -> None:
+    arms = {
+        "plain": {},
+        "words": {"train.data.captions": {"alt": 1}},
+        "low": {"stages.pack.buckets": [[8, 8]]},
+        "few": {"stages.select.top": 3, "stages.select.by": "width"},
+    }
+    verdict = {"primary": "rich.share", "minimum_effect": 0.1}
+    _, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
+    ends: list[Any] = []
+    same, low, few = ("plain", "words"), ("low",), ("few",)
+    select = [
+        (
+            "select",
+            (*same, *low),
+            # The layout says which bucket a picture goes to, so packs of other sizes share nothing from there on.
+            [("layout", same, [("pack", same, ends)]), ("layout", low, [("pack", low, ends)])],
+        ),
+        ("select", few, [("layout", few, [("pack", few, ends)])]),
+    ]
+    everyone = (*same, *low, *few)
+    assert [shape(branch) for branch in found.branches] == [("source", everyone, [("fetch", everyone, select)])]
+    assert {branch.planned.state for branch in found.branches} == {"to run"}
+
+
+def test_what_is_to_be_paid(tmp_path: Path, listed: Path) -> None:
+    _, found = planned(tmp_path, listed)
+    assert found.fetches is None  # a list that nobody has read
+    told = "\n".join(lines(found))
+    assert "4 students, 16 steps, 64 samples" in told
+    assert "nothing says how long a step takes" in told
+
+
+def test_equal_epochs_cannot_be_told_before_the_corpora_are_there(tmp_path: Path, listed: Path) -> None:
+    _, found = planned(tmp_path, listed, fairness="equal_epochs")
+    assert [training.steps for training in found.trainings] == [None, None]
+    assert "equal epochs need the corpora" in "\n".join(lines(found))
+
+
+def test_settings_that_cannot_work_are_named(tmp_path: Path, listed: Path) -> None:
+    arms = {"a": {}, "b": {"stages.pack.primary": "dense"}}
+    verdict = {"primary": "rich.share", "minimum_effect": 0.1}
+    config, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
+    assert len(found.trainings) == 2  # whether there is such a caption is known once the list was read
+    with pytest.raises(ConfigError, match=r"verdict\.primary"):
+        planned(tmp_path, listed, verdict={"primary": "beauty", "minimum_effect": 0.1})
+    assert config.seeds == 2
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_ablation_can_be_planned_without_lists_models_or_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = load_ablate_config(ROOT / "configs/ablations" / name, [f"output={tmp_path}"])
+    found = plan_ablation(config)
+    assert config.verdict.claims
+    assert {arm for branch in found.branches for arm in branch.arms} == set(config.levels)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(tree(config, found))
+    printed = console.export_text()
+    assert all(arm in printed for arm in config.levels)
+
+
+def test_the_command_tells_an_ablation_by_its_arms() -> None:
+    done = CliRunner().invoke(app, ["plan", str(ROOT / "configs/ablations/koala_data.yaml")])
+    assert done.exit_code == 0
+    assert "15 students, 450,000 steps, 14,400,000 samples" in done.output
+    assert "many-low-alt, many-low-dense" in done.output
