@@ -187,8 +187,7 @@ class ShardEncoder:
             for n, (i, picture) in enumerate(zip(chosen, given, strict=True)):
                 height, width = picture.pixels.shape[:2]
                 latents, semantic = (None if tensor is None else tensor[n] for tensor in made)
-                sizes = (picture.original_size, picture.crop_top_left, (height, width))
-                found[i] = Latents(latents, *sizes, semantic)
+                found[i] = Latents(latents, picture.original_size, picture.crop_top_left, (height, width), semantic)
         return found
 
     def _made(self, pictures: Sequence[Picture]) -> tuple[Tensor | None, Tensor | None]:

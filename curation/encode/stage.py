@@ -40,7 +40,8 @@ _LENGTH = "encoded_length"
 
 
 class Encode(Pooled):
-    """Shards of tensors. `primary` is the kind of caption in `UID.txt`; `config` is the run's, for the manifest."""
+    """Shards of tensors. `primary` is the kind of caption in `UID.txt`; `config` is the run's, for the manifest;
+    `encoder`: other models than those that `settings` name."""
 
     name = "encode"
     cost = Cost.GPU
@@ -49,14 +50,20 @@ class Encode(Pooled):
     sums = (_LENGTH,)
 
     def __init__(
-        self, output: Folder, upstream: Pack, settings: EncodeSettings, primary: str, config: dict[str, Any]
+        self,
+        output: Folder,
+        upstream: Pack,
+        settings: EncodeSettings,
+        primary: str,
+        config: dict[str, Any],
+        encoder: Encoder | None = None,
     ) -> None:
         self.settings = settings
         self.kinds = tuple(dict.fromkeys(primary if kind == "primary" else kind for kind in settings.texts))
         """Kinds of caption that are encoded."""
         self._primary = primary
         self._config = published(config)
-        self._encoder = Encoder(settings)
+        self._encoder = encoder or Encoder(settings)
         models = {"model", "revision", "variant", "vae", "semantic", "text"}
         identity = {name: value for name, value in result_settings(settings).items() if name not in models}
         super().__init__(output, upstream, {**identity, "texts": list(self.kinds), **self._encoder.identity()})
