@@ -24,7 +24,7 @@ from curation.ablate.corpora import check_unseen, corpus_facts
 from curation.ablate.measure import check_metrics, prompts_of
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
-from curation.ablate.students import Student, evaluate_references, make_student
+from curation.ablate.students import Student, evaluate_references, make_student, recipe_of
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError
 from curation.pack.stage import Pack
@@ -83,6 +83,8 @@ def ablate(
     if "://" in config.output:
         raise ConfigError("output", "must be a folder: students are written to local disks")
     arms = expand(config)
+    for arm in arms:
+        recipe_of(arm.train)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}

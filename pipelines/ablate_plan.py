@@ -18,7 +18,7 @@ from rich.tree import Tree
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.measure import check_metrics, metric_names
-from curation.config import Config
+from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
 from curation.fingerprint import fingerprint, result_settings
@@ -218,14 +218,15 @@ def _by_settings(config: Config) -> list[Planned]:
     limits = [source.limit for source in config.sources]
     rows = None if None in limits else sum(limit or 0 for limit in limits)
     journey: list[tuple[str, Any]] = [("source", [result_settings(source) for source in config.sources])]
-    settings = [
-        ("fetch", stages.fetch),
-        ("score", stages.score),
-        ("select", stages.select),
-        ("caption", stages.caption),
-    ]
-    settings += [("pack", stages.pack), ("encode", stages.encode)]
-    journey += [(name, result_settings(given)) for name, given in settings if given is not None]
+    settings: dict[str, Settings | None] = {
+        "fetch": stages.fetch,
+        "score": stages.score,
+        "select": stages.select,
+        "caption": stages.caption,
+        "pack": stages.pack,
+        "encode": stages.encode,
+    }
+    journey += [(name, result_settings(given)) for name, given in settings.items() if given is not None]
     planned: list[Planned] = []
     before: str | None = None
     for name, given in journey:

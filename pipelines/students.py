@@ -34,16 +34,32 @@ def run_on_ray(
 
     Raises RunError where one of them fails; what the others have done stays.
     """
-    if not ray.is_initialized():
+    own = not ray.is_initialized()
+    if own:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    try:
+        _check(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        _run(config, students, teachers, address, ended)
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _run(
+    config: AblateConfig,
+    students: Sequence[Student],
+    teachers: Sequence[TrainConfig],
+    address: str | None,
+    ended: Ended,
+) -> None:
     gpus = config.run.gpus
-    _check(config, ray.cluster_resources())
     options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
-    references = _remote(_references, {**options, "num_gpus": min(gpus, 1)}).remote(config, list(teachers), os.getcwd())
+    evaluating = {**options, "num_gpus": min(gpus, 1)}
+    references = _remote(_references, evaluating).remote(config, list(teachers), os.getcwd())
     if config.run.workers > 1:
         for student in students:
             train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
-            _wait(_remote(_evaluation, {**options, "num_gpus": min(gpus, 1)}), config, [student], ended)
+            _wait(_remote(_evaluation, evaluating), config, [student], ended)
     else:
         _wait(_remote(_student, options), config, students, ended)
     _result(references, "references")

@@ -17,7 +17,7 @@ from curation.ablate.analysis import analyse
 from curation.ablate.arms import Arm, differences
 from curation.ablate.corpora import CorpusFacts, caption_tokens
 from curation.ablate.measure import directions, scores_of
-from curation.ablate.students import Student, read_evaluation
+from curation.ablate.students import Student, read_evaluation, recipe_of
 from curation.config.ablate import AblateConfig
 from curation.evaluate.results import Results
 
@@ -51,7 +51,7 @@ def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str,
     analysis = analyse(
         config, {name: scores[name] for name in wanted}, [name for name in wanted if better[name] is False]
     )
-    return _plain(
+    result: dict[str, Any] = _plain(
         {
             "format": FORMAT,
             "name": config.name,
@@ -68,6 +68,7 @@ def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str,
             "scores": {name: values.tolist() for name, values in scores.items()},
         }
     )
+    return result
 
 
 def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str
 
     train = one.arm.train
     seen = one.steps * train.data.batch * train.loop.accumulate
-    teacher = train.recipe.teacher
+    teacher = recipe_of(train).teacher
     captions = train.data.captions
     words = _mean_words(one.facts.words, captions)
     students = []

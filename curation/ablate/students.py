@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from PIL import Image
 from curation.ablate.corpora import training_thumbnails
 from curation.ablate.measure import THUMBNAIL, make_metrics, prompts_of
 from curation.config.ablate import AblateConfig, SceneEvaluation
-from curation.config.koala import KoalaSettings, SamplingSettings
+from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError
 from curation.evaluate.evaluate import Sample, evaluate
@@ -93,21 +93,18 @@ def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig]) -
     """
     places: dict[str, Path] = {}
     folder = Path(config.output) / "references"
-    different: dict[str, TrainConfig] = {}
-    for one in teachers:
-        _sampling(one)
-        different.setdefault(one.recipe.teacher.model_dump_json(), one)
-    for number, one in enumerate(different.values()):
-        name = TEACHER if len(different) == 1 else f"{TEACHER} {one.recipe.teacher.model}"
+    recipes = [recipe_of(one).teacher for one in teachers]
+    different = {settings.model_dump_json(): settings for settings in recipes}
+    for number, settings in enumerate(different.values()):
+        name = TEACHER if len(different) == 1 else f"{TEACHER} {settings.model}"
         if name in places:  # the same model, set up in another way
             name = f"{name} ({number + 1})"
         places[name] = folder / f"teacher-{number}"
-        _evaluate_teacher(config, one, places[name])
+        _evaluate_teacher(config, settings, places[name])
     if isinstance(config.evaluation, SceneEvaluation):
         for name, side, short in ((TRUTH, None, "true"), (REDUCED, THUMBNAIL, "reduced")):
             places[name] = folder / short
-            drawn = _true(prompts_of(config.evaluation), side)
-            _once(config, places[name], {"side": side}, lambda drawn=drawn: drawn, None)  # type: ignore[misc]
+            _evaluate_truth(config, prompts_of(config.evaluation), side, places[name])
     return places
 
 
@@ -117,8 +114,11 @@ def read_evaluation(folder: Path) -> tuple[Results, dict[str, Any]]:
     return Results.from_json(written["results"]), written
 
 
-def _evaluate_teacher(config: AblateConfig, train: TrainConfig, folder: Path) -> None:
-    settings = train.recipe.teacher
+def _evaluate_truth(config: AblateConfig, prompts: Sequence[Prompt], side: int | None, folder: Path) -> None:
+    _once(config, folder, {"side": side}, lambda: _true(prompts, side), None)
+
+
+def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: Path) -> None:
     identity = settings.model_dump(mode="json")
 
     def make() -> Sample:
@@ -130,7 +130,9 @@ def _evaluate_teacher(config: AblateConfig, train: TrainConfig, folder: Path) ->
     _once(config, folder, identity, make, None)
 
 
-def _once(config: AblateConfig, folder: Path, identity: dict[str, Any], make: Any, packed: str | None) -> Results:
+def _once(
+    config: AblateConfig, folder: Path, identity: dict[str, Any], make: Callable[[], Sample], packed: str | None
+) -> Results:
     """Evaluate what `make` gives a sampler for, unless `folder` holds that evaluation."""
     identity = {**identity, "evaluation": config.evaluation.model_dump(mode="json")}
     path = folder / EVALUATION
@@ -178,11 +180,17 @@ class _Kept:
                 self.told.append({"file": f"{PICTURES}/{name}", "kind": prompt.kind, "text": prompt.text})
 
 
-def _sampling(train: TrainConfig) -> SamplingSettings:
-    """How a student is sampled. Raises ConfigError for recipes whose students are no pipelines of SDXL's kind."""
+def recipe_of(train: TrainConfig) -> KoalaSettings:
+    """The recipe. Raises ConfigError for those whose students are no pipelines of SDXL's kind."""
     if not isinstance(train.recipe, KoalaSettings):
         raise ConfigError("train.recipe.kind", f"students of {train.recipe.kind!r} cannot be compared: only koala's")
-    return train.recipe.sampling or train.recipe.teacher.sampling
+    return train.recipe
+
+
+def _sampling(train: TrainConfig) -> SamplingSettings:
+    """How a student is sampled."""
+    recipe = recipe_of(train)
+    return recipe.sampling or recipe.teacher.sampling
 
 
 def _sampler(pipeline: StableDiffusionXLPipeline, sampling: SamplingSettings) -> Sample:

@@ -1,4 +1,4 @@
-"""A whole ablation, small: two arms, two seeds, a tiny teacher, over a web server on this machine; killed and resumed."""
+"""A whole ablation, small: two arms, two seeds, a tiny teacher, over a web server on this machine; also when killed."""
 
 from __future__ import annotations
 
