@@ -15,6 +15,7 @@ from curation.fsck import fsck
 from curation.report.collect import collect
 from curation.storage import Folder
 from curation.stream.corpus import open_corpus
+from curation.wuerstchen.compressor import SemanticCompressor
 from pipelines.curate import plan, run
 from tests.journey import config
 from tests.small_origin import small_origin
@@ -30,14 +31,14 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
-def settings(listed: Path, output: Path, model: Path, **encode: Any) -> Config:
+def settings(listed: Path, output: Path, model: Path | None, **encode: Any) -> Config:
     return config(
         listed,
         output,
         fetch={"min_side": 64},
         select={"dedup": {"exact": "none"}},
         pack={"resolution": 64, "shard_samples": 8},
-        encode={"model": str(model), "run": {"workers": 1, "batch": 4}, **encode},
+        encode={"model": model and str(model), "run": {"workers": 1, "batch": 4}, **encode},
     )
 
 
@@ -72,6 +73,26 @@ def test_a_run_leaves_a_corpus_and_a_report(local: Path, listed: Path, sdxl_fold
     assert facts.tensor_bytes == sums["encoded_length"] > facts.samples * 2 * (4 * 16 * 16 + 77 * 24)
     assert facts.told == "latents, captions (primary)"
     assert "Latents and embeddings" in Path(result.report).read_text()
+
+
+def test_semantic_latents_alone(listed: Path, tmp_path: Path) -> None:
+    compressor = SemanticCompressor(channels=6, widths=(8, 16), strides=(4, 2))
+    compressor.save_pretrained(tmp_path / "compressor")
+    output = tmp_path / "output"
+    given = settings(listed, output, None, semantic=str(tmp_path / "compressor"))
+    result = run(given, engine="local")
+    assert result.manifest.counts.kept == ROWS * 9 // 10
+    found = cached_of(open_corpus(result.corpus))
+    assert found is not None
+    assert found.semantic is not None
+    assert (found.semantic.channels, found.channels, found.texts) == (6, None, None)
+    facts = collect(Folder(output)).encoding
+    assert facts is not None
+    assert facts.told == "semantic latents"
+    assert facts.models == [("compressor", str(tmp_path / "compressor"))]
+    assert "<td>compressor <code>" in Path(result.report).read_text()
+    assert str(tmp_path) not in Path(result.corpus, "manifest.json").read_text()
+    assert fsck(Folder(output), deep=True) == []
 
 
 def test_other_settings_of_encode_touch_nothing_before_it(local: Path, listed: Path, sdxl_folder: Path) -> None:
