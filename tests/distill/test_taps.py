@@ -30,11 +30,26 @@ def test_the_papers_number_of_pairs(settings: StudentSettings, pairs: int) -> No
         assert set(pair_places(student, inheritance, [kind]).values()) <= theirs
 
 
-def two(seed: int = 0) -> tuple[UNet2DConditionModel, UNet2DConditionModel, dict[str, str]]:
+SMALLEST = {
+    **SMALL,
+    "block_out_channels": SMALL["block_out_channels"][:2],
+    "attention_head_dim": SMALL["attention_head_dim"][:2],
+    "transformer_layers_per_block": (1, 1),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+"""Two levels, for what takes long to compile."""
+
+
+Two = tuple[UNet2DConditionModel, UNet2DConditionModel, dict[str, str]]
+
+
+def two(config: dict[str, Any] = SMALL, seed: int = 0) -> Two:
     """Student, teacher, and the pairs of all kinds."""
     torch.manual_seed(seed)
-    teacher = UNet2DConditionModel.from_config(SMALL).eval().requires_grad_(False)
-    student = UNet2DConditionModel.from_config(student_config(SMALL, StudentSettings(transformer_layers=(1, 1, 2))))
+    teacher = UNet2DConditionModel.from_config(config).eval().requires_grad_(False)
+    layers = (1, 1, 2)[: len(config["block_out_channels"])]
+    student = UNet2DConditionModel.from_config(student_config(config, StudentSettings(transformer_layers=layers)))
     return student, teacher, pair_places(student, inherit(student, teacher), ALL)
 
 
@@ -116,3 +131,12 @@ def test_a_kind_that_the_student_has_not_is_refused() -> None:
     assert pair_places(bare, inheritance, ["residual"])
     with pytest.raises(ConfigError, match="the student has no self attention"):
         pair_places(bare, inheritance, ["self_attention"])
+
+
+def test_a_compiled_student_gives_the_same() -> None:
+    plain = loss_and_gradient(*(s := two(SMALLEST))[:1], s[0], *s[1:])
+    student, teacher, pairs = two(SMALLEST)
+    compiled = torch.compile(student, backend="eager")
+    found = loss_and_gradient(compiled, student, teacher, pairs)
+    assert found[0] == pytest.approx(plain[0], rel=1e-5)
+    assert torch.allclose(found[1], plain[1], rtol=1e-3, atol=1e-6)
