@@ -164,6 +164,7 @@ def _make_students(
     """Train and evaluate all that are not there; pair by pair, so that one that is stopped has as many of each arm."""
     students = [one.students[pair] for pair in range(config.seeds) for one in made]
     teachers = [one.arm.train for one in made]
+    side = round(min(one.facts.resolution for one in made))
     watcher.students(len(students), sum(finished(student.train) is not None for student in students))
     if engine == "local":
         for student in students:
@@ -172,8 +173,8 @@ def _make_students(
     else:
         from pipelines.students import run_on_ray
 
-        run_on_ray(config, students, teachers, address, lambda student: watcher.student(student.arm, student.pair))
-    return evaluate_references(config, teachers)
+        run_on_ray(config, students, teachers, side, address, lambda s: watcher.student(s.arm, s.pair))
+    return evaluate_references(config, teachers, side)
 
 
 def _write(config: AblateConfig, found: Mapping[str, Any]) -> str:

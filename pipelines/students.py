@@ -27,19 +27,20 @@ def run_on_ray(
     config: AblateConfig,
     students: Sequence[Student],
     teachers: Sequence[TrainConfig],
+    side: int,
     address: str | None,
     ended: Ended,
 ) -> None:
-    """Make all students, and evaluate what they are compared with; `ended` hears of each student.
+    """Make all students, and evaluate what they are compared with (`side` as in `evaluate_references`).
 
-    Raises RunError where one of them fails; what the others have done stays.
+    `ended` hears of each student. Raises RunError where one of them fails; what the others have done stays.
     """
     own = not ray.is_initialized()
     if own:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     try:
         _check(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
-        _run(config, students, teachers, address, ended)
+        _run(config, students, teachers, side, address, ended)
     finally:
         if own:
             ray.shutdown()
@@ -49,13 +50,14 @@ def _run(
     config: AblateConfig,
     students: Sequence[Student],
     teachers: Sequence[TrainConfig],
+    side: int,
     address: str | None,
     ended: Ended,
 ) -> None:
     gpus = config.run.gpus
     options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
     evaluating = {**options, "num_gpus": min(gpus, 1)}
-    references = _remote(_references, evaluating).remote(config, list(teachers), os.getcwd())
+    references = _remote(_references, evaluating).remote(config, list(teachers), side, os.getcwd())
     if config.run.workers > 1:
         for student in students:
             train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
@@ -111,9 +113,9 @@ def _evaluation(config: AblateConfig, student: Student, folder: str) -> None:
     evaluate_student(config, student)
 
 
-def _references(config: AblateConfig, teachers: Sequence[TrainConfig], folder: str) -> None:
+def _references(config: AblateConfig, teachers: Sequence[TrainConfig], side: int, folder: str) -> None:
     _enter(folder)
-    evaluate_references(config, teachers)
+    evaluate_references(config, teachers, side)
 
 
 def _enter(folder: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from curation.ablate.corpora import training_thumbnails
-from curation.ablate.measure import THUMBNAIL, make_metrics, prompts_of
+from curation.ablate.measure import make_metrics, prompts_of
 from curation.config.ablate import AblateConfig, SceneEvaluation
 from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
 from curation.config.train import TrainConfig
@@ -27,6 +27,7 @@ from curation.evaluate.evaluate import Sample, evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
+from curation.scenes.studio import SIDE
 from curation.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ SHOWN = 6
 """Pictures of each kind of prompt that are kept, for the report."""
 SHOWN_SIDE = 256
 """Their longer side, pixels, at most."""
-TEACHER, TRUTH, REDUCED = "teacher", "true pictures", f"true pictures, scaled down to {THUMBNAIL} pixels and up again"
+TEACHER, TRUTH = "teacher", "true pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +86,11 @@ def evaluate_student(config: AblateConfig, student: Student) -> Results:
     return _once(config, student.folder, identity, make, student.packed)
 
 
-def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig]) -> dict[str, Path]:
+def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig], side: int) -> dict[str, Path]:
     """What students can reach at best, each evaluated once: name → its folder.
 
-    The teacher of each different recipe; and in the embedded world true pictures, whole and as the judge sees them
-    after the loss of detail, which is how well the judge itself reads.
+    The teacher of each different recipe; and in the embedded world true pictures, which is how well the judge itself
+    reads, and the same scaled down to `side` pixels and up again, as the arm of lowest resolution shows them.
     """
     places: dict[str, Path] = {}
     folder = Path(config.output) / "references"
@@ -102,9 +103,13 @@ def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig]) -
         places[name] = folder / f"teacher-{number}"
         _evaluate_teacher(config, settings, places[name])
     if isinstance(config.evaluation, SceneEvaluation):
-        for name, side, short in ((TRUTH, None, "true"), (REDUCED, THUMBNAIL, "reduced")):
-            places[name] = folder / short
-            _evaluate_truth(config, prompts_of(config.evaluation), side, places[name])
+        prompts = prompts_of(config.evaluation)
+        places[TRUTH] = folder / "true"
+        _evaluate_truth(config, prompts, None, places[TRUTH])
+        if side < SIDE:
+            reduced = f"{TRUTH} at {side} pixels, enlarged"
+            places[reduced] = folder / f"true-{side}"
+            _evaluate_truth(config, prompts, side, places[reduced])
     return places
 
 
