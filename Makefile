@@ -1,10 +1,9 @@
-# make demo | test | check | bench | zoo | clean — each installs what it needs into .venv first.
-# `ablation` comes with the trainer.
+# make demo | test | check | bench | zoo | ablation | clean — each installs what it needs into .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check bench peers zoo clean
+.PHONY: install demo test check bench peers zoo ablation clean
 
 install: .venv/.installed
 
@@ -26,11 +25,16 @@ check: install
 	$(BIN)/mypy
 
 bench: install peers
-	for name in ingest scale select semantic pack stream; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in ingest scale select semantic pack stream cache distill; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 # Train the embedded world's models that are not there yet: hours on two cores, nearly all of them the teacher's.
 zoo: install
 	$(BIN)/python -m curation.scenes.zoo
+
+# Data quality against quantity in the embedded world: 15 students and a verdict.
+ablation: install
+	$(BIN)/python -m curation.scenes.studio_shards runs/ablations/studio
+	$(BIN)/curate ablate configs/ablations/scenes_triplet.yaml
 
 # Loaders that `bench` compares with and whose dependencies contradict ours; torchvision has no build beside CPU torch.
 peers: .venv-peers/.installed
