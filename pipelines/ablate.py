@@ -34,7 +34,7 @@ from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
 from pipelines.engines import Engine, make_engine
 
-RESULT = "result.json"
+RESULT, SCORES = "result.json", "scores.json"
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Ablated:
     """Where a finished ablation left things."""
 
     result: str
-    """Path of `result.json`."""
+    """Path of `result.json`; beside it lies `scores.json`, with the score of each prompt: [arms, seeds, prompts]."""
     report: str
     """Path of the HTML report."""
     facts: Mapping[str, Any]
-    """What `result.json` holds."""
+    """What both hold."""
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -178,9 +178,16 @@ def _make_students(
 
 
 def _write(config: AblateConfig, found: Mapping[str, Any]) -> str:
-    path = Path(config.output) / RESULT
+    """The scores of single prompts, which are most of it, go into a file of their own."""
+    apart = ("prompts", "scores")
+    folder = Path(config.output)
+    _write_json(folder / SCORES, {name: found[name] for name in apart}, None)
+    _write_json(folder / RESULT, {name: value for name, value in found.items() if name not in apart}, 1)
+    return str(folder / RESULT)
+
+
+def _write_json(path: Path, value: Any, indent: int | None) -> None:
     with storage_errors(str(path)):
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(temporary, path)
-    return str(path)

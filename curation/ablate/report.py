@@ -39,7 +39,6 @@ class Row:
     """One an arm."""
     references: tuple[str, ...]
     better: str
-    paper: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ def write_report(folder: Path, found: Found) -> Path:
         claims=_claims(found),
         effects=_effects(found),
         metrics=rows,
+        papers=_papers(found),
         grids=_grids(found),
         charts=_charts(arms),
         yaml=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
@@ -124,10 +124,19 @@ def _metrics(found: Found) -> list[Row]:
             cells=tuple(_spread(seeds) for seeds in found["means"][name]),
             references=tuple(_number(one["means"].get(name)) for one in found["references"].values()),
             better=words[about["higher_is_better"]],
-            paper=about["paper"],
         )
         for name, about in found["metrics"].items()
     ]
+
+
+def _papers(found: Found) -> dict[str, list[str]]:
+    """Where metrics come from: paper → their names, without what the prompts were."""
+    papers: dict[str, list[str]] = {}
+    for name, about in found["metrics"].items():
+        short = name.partition(".")[2] or name
+        if about["paper"] and short not in papers.setdefault(about["paper"], []):
+            papers[about["paper"]].append(short)
+    return papers
 
 
 def _grids(found: Found) -> list[Grid]:

@@ -1,4 +1,4 @@
-"""All that an ablation found, as plain data for `result.json`; `report.py` draws it. Called by `pipelines/ablate.py`.
+"""All that an ablation found, as plain data for JSON files; `report.py` draws it. Called by `pipelines/ablate.py`.
 
 Numbers are those of the students' evaluations; nothing is measured here.
 """

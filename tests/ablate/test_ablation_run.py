@@ -114,8 +114,8 @@ def test_all_that_can_be_reached_stands_beside_the_arms(done: Done) -> None:
     assert reduced["rich.high_frequency"] < 0.3 < 0.8 < true["rich.high_frequency"]
 
 
-def test_all_numbers_are_in_the_file(done: Done) -> None:
-    found = json.loads(Path(done.found.result).read_text(encoding="utf-8"))
+def test_all_numbers_are_in_the_files(done: Done) -> None:
+    found = {**_read(done.config, "result.json"), **_read(done.config, "scores.json")}
     assert found == json.loads(json.dumps(done.found.facts))
     scores = found["scores"]["rich.share"]
     assert [len(scores), len(scores[0]), len(scores[0][0])] == [2, 2, 6]
@@ -174,7 +174,7 @@ def test_killed_in_the_middle_it_goes_on_and_comes_to_the_same(
     assert done.found.sentences[0] in out
     assert first.stat().st_mtime_ns == kept
     assert len(origin.asked) == requests
-    found = json.loads((output / "result.json").read_text(encoding="utf-8"))
+    found = json.loads((output / "scores.json").read_text(encoding="utf-8"))
     assert found["scores"] == done.found.facts["scores"]
 
 
@@ -189,6 +189,11 @@ def test_a_verdict_about_what_is_not_measured_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"verdict\.secondaries\.0.*best at 1"):
         ablate(make(given, model=AblateConfig), engine="local")
     assert not (tmp_path / "out").exists()
+
+
+def _read(config: AblateConfig, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(config.output) / name).read_text(encoding="utf-8"))
+    return found
 
 
 def _evaluation(folder: Path) -> dict[str, Any]:
