@@ -24,7 +24,7 @@ from curation.ablate.corpora import check_unseen, corpus_facts
 from curation.ablate.measure import check_metrics, prompts_of
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
-from curation.ablate.students import Student, evaluate_references, make_student, recipe_of
+from curation.ablate.students import Student, evaluate_references, make_student, recipe_of, teacher_files
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError
 from curation.pack.stage import Pack
@@ -34,7 +34,7 @@ from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
 from pipelines.engines import Engine, make_engine
 
-RESULT, SCORES = "result.json", "scores.json"
+RESULT, SCORES, TEACHERS = "result.json", "scores.json", "teachers.json"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,7 @@ def ablate(
     if "://" in config.output:
         raise ConfigError("output", "must be a folder: students are written to local disks")
     arms = expand(config)
-    for arm in arms:
-        recipe_of(arm.train)
+    _check_teachers(config, arms)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
@@ -107,6 +106,24 @@ def ablate(
     places = _make_students(config, made, engine, address, watcher)
     found = collect(config, made, places)
     return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
+
+
+def _check_teachers(config: AblateConfig, arms: Sequence[Arm]) -> None:
+    """Refuse students that another teacher taught: its folder may be the same, and a finished training asks no more."""
+    here = {arm.name: teacher_files(recipe_of(arm.train).teacher) for arm in arms}
+    path, students = Path(config.output) / TEACHERS, Path(config.output) / "students"
+    if path.exists() and students.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        for name, files in here.items():
+            if there.get(name, files) != files:
+                raise ConfigError(
+                    "output",
+                    f"{students} holds students of {name} from a teacher that has been trained again since: "
+                    "choose another output, or delete that folder",
+                )
+        here = {**there, **here}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_json(path, here, 1)
 
 
 def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Watcher) -> dict[str, str]:

@@ -27,6 +27,8 @@ from curation.evaluate.evaluate import Sample, evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
+from curation.model_signature import model_signature
+from curation.models import is_local
 from curation.scenes.studio import SIDE
 from curation.storage import storage_errors
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 EVALUATION = "evaluation.json"
 PICTURES = "pictures"
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+"""Of a pipeline, that have weights."""
 SHOWN = 6
 """Pictures of each kind of prompt that are kept, for the report."""
 SHOWN_SIDE = 256
@@ -124,7 +128,7 @@ def _evaluate_truth(config: AblateConfig, prompts: Sequence[Prompt], side: int |
 
 
 def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: Path) -> None:
-    identity = settings.model_dump(mode="json")
+    identity = {"settings": settings.model_dump(mode="json"), "files": teacher_files(settings)}
 
     def make() -> Sample:
         from curation.distill.teacher import Teacher
@@ -190,6 +194,14 @@ def recipe_of(train: TrainConfig) -> KoalaSettings:
     if not isinstance(train.recipe, KoalaSettings):
         raise ConfigError("train.recipe.kind", f"students of {train.recipe.kind!r} cannot be compared: only koala's")
     return train.recipe
+
+
+def teacher_files(settings: TeacherSettings) -> dict[str, Any]:
+    """What names the teacher's files, so that one trained again in the same place does not pass for the old one."""
+    if not is_local(settings.model):
+        return {}
+    folder = Path(settings.model).expanduser()
+    return {part: model_signature("train.recipe.teacher.model", str(folder / part)) for part in PARTS}
 
 
 def _sampling(train: TrainConfig) -> SamplingSettings:
