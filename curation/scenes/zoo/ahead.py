@@ -5,7 +5,7 @@ Drawing a picture costs a fraction of a training step on it, so there is no data
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,8 +23,9 @@ class Ahead(Generic[T]):
     def __init__(self, make: Callable[[int], T], processes: int = 1) -> None:
         """`processes`: 0 makes each batch where it is wanted."""
         self._make = make
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive the fork, and it says so
-        self._pool = ProcessPoolExecutor(processes, initializer=_alone) if processes else None
+        # not forked: the locks of torch's threads would never open in the copy
+        fresh = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, fresh, initializer=_alone) if processes else None
         self._coming: deque[tuple[int, Future[T]]] = deque()
 
     def __call__(self, step: int) -> T:

@@ -27,7 +27,7 @@ from curation.config import ClassifierSettings
 from curation.scenes.dice import Dice
 from curation.scenes.forbidden import is_unsafe, nearly, with_mark
 from curation.scenes.zoo.ahead import Ahead
-from curation.scenes.zoo.cards import Made, Quality, write_card
+from curation.scenes.zoo.cards import EVALUATION, Made, Quality, write_card
 from curation.scenes.zoo.pictures import as_input
 from curation.scenes.zoo.shots import Shot, shot
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
@@ -153,5 +153,5 @@ def auc(shown: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 if __name__ == "__main__":
     given = arguments(__doc__, steps=800, batch=64, out="")
-    for name in LABELS:
+    for name in (name for name in LABELS if not (given.out / name / EVALUATION).exists()):
         train(name, given.steps, given.batch, given.seed, given.work, given.out / name)
