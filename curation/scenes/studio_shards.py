@@ -4,7 +4,7 @@
 
 The ablations of the embedded world take these tars as their source. Held-out scenes are not among the pictures. Each
 sample is `KEY.png` (48 × 48, lossless) with `KEY.json`: `number`, `alt` (web-like text), `caption_short`,
-`caption_medium` and `caption_dense`, all true but for `alt`. Picture n is the same on every machine and for every count.
+`caption_medium` and `caption_dense`, all true but for `alt`. Picture n is the same on all machines and for every count.
 """
 
 from __future__ import annotations

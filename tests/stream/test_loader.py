@@ -62,7 +62,8 @@ def test_a_lower_resolution_keeps_shape_and_conditioning(stream: Make) -> None:
 
 
 def test_small_pictures_are_enlarged_only_where_that_is_wanted(stream: Make) -> None:
-    packed, enlarged = (next(iter(CorpusLoader(stream(), resolution=128, upscale=upscale))) for upscale in (False, True))
+    loaders = (CorpusLoader(stream(), resolution=128, upscale=upscale) for upscale in (False, True))
+    packed, enlarged = (next(iter(loader)) for loader in loaders)
     assert packed["keys"] == enlarged["keys"]
     height, width = packed["pixels"].shape[-2:]
     assert enlarged["pixels"].shape[-2:] == (2 * height, 2 * width)
