@@ -170,6 +170,7 @@ def test_the_commands_together(tmp_path: Path, gallery: OpenGallery) -> None:
 def test_demo_config_runs_as_it_stands(tmp_path: Path) -> None:
     listed = tmp_path / "runs" / "demo" / "gallery.parquet"
     listed.parent.mkdir(parents=True)
+    (tmp_path / "curation").symlink_to(ROOT / "curation")  # the config names models by their place in the repository
     with Gallery(60, seed=2, slow_s=0.1) as opened:
         opened.write_list(listed)
         code, _, err = curate_done("run", ROOT / "configs" / "demo.yaml", "--engine", "local", cwd=tmp_path)
