@@ -179,6 +179,7 @@ def test_demo_config_runs_as_it_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_config_plans_once_its_list_is_there(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "curation").symlink_to(ROOT / "curation")
     listed = list_file(tmp_path, URL=["http://a.example/"], TEXT=["a"], pwatermark=[0.1], punsafe=[0.1])
     code, out, err = curate_done("plan", path, "--set", f"source.path={listed}", cwd=tmp_path)
     assert code == 0, err
