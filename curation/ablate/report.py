@@ -15,18 +15,16 @@ from statistics import fmean, stdev
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import curation.report
 from curation.report import wording
 from curation.report.curves import curves
 from curation.report.intervals import Interval, intervals
+from curation.report.page import page_environment
 from curation.storage import storage_errors
 from curation.units import format_bytes
 
 _HERE = Path(__file__).parent
-_STYLES = Path(curation.report.__file__).parent
 Found = Mapping[str, Any]
 
 
@@ -53,13 +51,7 @@ class Grid:
 
 def write_report(folder: Path, found: Found) -> Path:
     """Write `report.html` of what `curation.ablate.result.collect` gave into `folder`; returns its path."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_HERE)
     environment.filters.update(count=wording.count, size=format_bytes, setting=_setting, signed=_signed)
     arms, config = found["arms"], found["config"]
     rows = _metrics(found)
@@ -78,7 +70,6 @@ def write_report(folder: Path, found: Found) -> Path:
         grids=_grids(found),
         charts=_charts(arms),
         yaml=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
-        style=Markup((_STYLES / "style.css").read_text(encoding="utf-8")),
     )
     path = folder / "report.html"
     with storage_errors(str(path)):

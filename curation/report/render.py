@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import curation
 from curation.report import charts, ridges, wording
 from curation.report.facts import RunFacts, Sample, StageFacts, Thumbnail
+from curation.report.page import page_environment
 from curation.report.shapes import Heat, Histogram, Lengths
 from curation.row import Reason
 from curation.units import format_bytes
@@ -27,13 +27,7 @@ _HERE = Path(__file__).parent
 
 def render(facts: RunFacts) -> str:
     """The page. The same facts give the same page."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_HERE)
     environment.filters.update(
         count=wording.count,
         size=format_bytes,
@@ -53,7 +47,6 @@ def render(facts: RunFacts) -> str:
         record=facts.record,
         headlines=_headlines(facts),
         seconds=wording.seconds_between(facts.record.started, facts.record.finished),
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         config=yaml.safe_dump(facts.record.config, sort_keys=False, allow_unicode=True, width=100),
         versions={
             **facts.record.versions,

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import curation.report
 from curation.report import wording
 from curation.report.curves import curves
+from curation.report.page import page_environment
 from curation.storage import storage_errors
 from curation.train.metrics import read_metrics
 from curation.units import format_bytes
 
 _HERE = Path(__file__).parent
-_STYLES = Path(curation.report.__file__).parent
 MOST_GRIDS = 6
 
 
@@ -40,13 +38,7 @@ def write_report(folder: Path) -> Path:
     """Write `report.html` of the run in `folder` from what lies there; returns its path."""
     facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     lines = read_metrics(folder)
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_HERE)
     environment.filters.update(count=wording.count, size=format_bytes, duration=wording.duration, flops=_flops)
     page = environment.get_template("report.html").render(
         facts=facts,
@@ -56,7 +48,6 @@ def write_report(folder: Path) -> Path:
         step_seconds=_median([1 / rate for line in lines if (rate := _steps_per_s(line, facts["config"]))]),
         grids=_grids(folder),
         prompts=facts["config"]["grids"]["prompts"],
-        style=Markup((_STYLES / "style.css").read_text(encoding="utf-8")),
     )
     path = folder / "report.html"
     with storage_errors(str(path)):
