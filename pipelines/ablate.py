@@ -24,17 +24,18 @@ from curation.ablate.corpora import check_unseen, corpus_facts
 from curation.ablate.measure import check_metrics, prompts_of
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
-from curation.ablate.students import Student, evaluate_references, make_student, recipe_of, teacher_files
+from curation.ablate.students import Student, evaluate_references, make_student
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError
 from curation.pack.stage import Pack
 from curation.storage import storage_errors
-from curation.train.run import finished
+from curation.train.run import finished, flops_per_sample
+from curation.train.trained import check_paints, models_read
 from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
 from pipelines.engines import Engine, make_engine
 
-RESULT, SCORES, TEACHERS = "result.json", "scores.json", "teachers.json"
+RESULT, SCORES, MODELS = "result.json", "scores.json", "models.json"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def ablate(
     if "://" in config.output:
         raise ConfigError("output", "must be a folder: students are written to local disks")
     arms = expand(config)
-    _check_teachers(config, arms)
+    _check_models(config, arms)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
@@ -91,7 +92,8 @@ def ablate(
         for one in dict.fromkeys(packed.values()):
             check_unseen(one, [prompt.text for prompt in prompts])
     facts = {arm.name: corpus_facts(packed[arm.name]) for arm in arms}
-    steps = steps_of(config, arms, {name: one.samples for name, one in facts.items()})
+    flops = _flops(config, arms, corpora, engine, address) if config.fairness == "equal_flops" else {}
+    steps = steps_of(config, arms, {name: one.samples for name, one in facts.items()}, flops)
     made = [
         Made(
             arm=arm,
@@ -108,18 +110,20 @@ def ablate(
     return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
 
 
-def _check_teachers(config: AblateConfig, arms: Sequence[Arm]) -> None:
-    """Refuse students that another teacher taught: its folder may be the same, and a finished training asks no more."""
-    here = {arm.name: teacher_files(recipe_of(arm.train).teacher) for arm in arms}
-    path, students = Path(config.output) / TEACHERS, Path(config.output) / "students"
+def _check_models(config: AblateConfig, arms: Sequence[Arm]) -> None:
+    """Refuse students of other models: a teacher's folder may be the same, and a finished training asks no more."""
+    for arm in arms:
+        check_paints(arm.train.recipe)
+    here = {arm.name: models_read(arm.train.recipe) for arm in arms}
+    path, students = Path(config.output) / MODELS, Path(config.output) / "students"
     if path.exists() and students.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
         for name, files in here.items():
             if there.get(name, files) != files:
                 raise ConfigError(
                     "output",
-                    f"{students} holds students of {name} from a teacher that has been trained again since: "
-                    "choose another output, or delete that folder",
+                    f"{students} holds students of {name}, and the models that they learnt from have been trained "
+                    "again since: choose another output, or delete that folder",
                 )
         here = {**there, **here}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +170,18 @@ def _packed(arm: Arm) -> str:
     return next(stage.folder.url for stage in make_stages(arm.curate) if isinstance(stage, Pack))
 
 
+def _flops(
+    config: AblateConfig, arms: Sequence[Arm], corpora: Mapping[str, str], engine: str, address: str | None
+) -> dict[str, int]:
+    """FLOPs of a sample of each arm, counted where its students are going to be trained."""
+    trains = {arm.name: train_config(config, arm, 0, output=config.output, corpus=corpora[arm.name]) for arm in arms}
+    if engine == "local":
+        return {name: flops_per_sample(train) for name, train in trains.items()}
+    from pipelines.students import flops_on_ray
+
+    return flops_on_ray(config, trains, address)
+
+
 def _students(config: AblateConfig, arm: Arm, corpus: str, packed: str, steps: int) -> tuple[Student, ...]:
     found = []
     for pair in range(config.seeds):
@@ -180,7 +196,7 @@ def _make_students(
 ) -> dict[str, Path]:
     """Train and evaluate all that are not there; pair by pair, so that one that is stopped has as many of each arm."""
     students = [one.students[pair] for pair in range(config.seeds) for one in made]
-    teachers = [one.arm.train for one in made]
+    trainings = [one.arm.train for one in made]
     side = round(min(one.facts.resolution for one in made))
     watcher.students(len(students), sum(finished(student.train) is not None for student in students))
     if engine == "local":
@@ -190,8 +206,8 @@ def _make_students(
     else:
         from pipelines.students import run_on_ray
 
-        run_on_ray(config, students, teachers, side, address, lambda s: watcher.student(s.arm, s.pair))
-    return evaluate_references(config, teachers, side)
+        run_on_ray(config, students, trainings, side, address, lambda s: watcher.student(s.arm, s.pair))
+    return evaluate_references(config, trainings, side)
 
 
 def _write(config: AblateConfig, found: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ def lines(found: AblationPlan) -> list[str]:
     students = sum(count for *_, count in left)
     steps = sum((steps or 0) * count for _, steps, _, count in left)
     samples = sum((steps or 0) * batch * count for _, steps, batch, count in left)
-    unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: equal epochs need the corpora"
+    unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: fairness needs the corpora"
     told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
     if found.seconds:
         told.append(f"          {found.seconds / 3600:,.2g} device hours, by the steps of finished students")
@@ -180,8 +180,8 @@ def _all(branches: Sequence[Branch]) -> list[Branch]:
 def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, list[Planned]]) -> tuple[Training, ...]:
     samples = {name: next((p.kept for p in journey if p.stage == "pack"), None) for name, journey in journeys.items()}
     steps: dict[str, int] = {}
-    if config.fairness == "equal_steps" or all(samples.values()):
-        steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()})
+    if config.fairness == "equal_steps" or (config.fairness == "equal_epochs" and all(samples.values())):
+        steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()}, {})
     taken = {arm.name: _finished(config, arm) for arm in arms}
     every = [seconds for of in taken.values() for seconds in of]
     return tuple(

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from curation.ablate.students import Student, evaluate_references, evaluate_stud
 from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError
+from curation.train.run import flops_per_sample
 from pipelines.train import train_on_ray
 
 RETRIES = 2
@@ -26,7 +28,7 @@ Ended = Callable[[Student], None]
 def run_on_ray(
     config: AblateConfig,
     students: Sequence[Student],
-    teachers: Sequence[TrainConfig],
+    trainings: Sequence[TrainConfig],
     side: int,
     address: str | None,
     ended: Ended,
@@ -35,12 +37,27 @@ def run_on_ray(
 
     `ended` hears of each student. Raises RunError where one of them fails; what the others have done stays.
     """
+    with _cluster(config, address):
+        _run(config, students, trainings, side, address, ended)
+
+
+def flops_on_ray(config: AblateConfig, trains: Mapping[str, TrainConfig], address: str | None) -> dict[str, int]:
+    """FLOPs of a sample of each training by its name, counted in a task each. Raises RunError where one fails."""
+    with _cluster(config, address):
+        task = _remote(_flops, {"num_cpus": config.run.cpus, "num_gpus": min(config.run.gpus, 1)})
+        asked = {name: task.remote(train, os.getcwd()) for name, train in trains.items()}
+        return {name: _result(one, f"a sample of {name}") for name, one in asked.items()}
+
+
+@contextmanager
+def _cluster(config: AblateConfig, address: str | None) -> Iterator[None]:
+    """Ray, unless the caller has it; with what a student takes. Raises ConfigError where it has less."""
     own = not ray.is_initialized()
     if own:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     try:
         _check(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
-        _run(config, students, teachers, side, address, ended)
+        yield
     finally:
         if own:
             ray.shutdown()
@@ -49,7 +66,7 @@ def run_on_ray(
 def _run(
     config: AblateConfig,
     students: Sequence[Student],
-    teachers: Sequence[TrainConfig],
+    trainings: Sequence[TrainConfig],
     side: int,
     address: str | None,
     ended: Ended,
@@ -57,7 +74,7 @@ def _run(
     gpus = config.run.gpus
     options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
     evaluating = {**options, "num_gpus": min(gpus, 1)}
-    references = _remote(_references, evaluating).remote(config, list(teachers), side, os.getcwd())
+    references = _remote(_references, evaluating).remote(config, list(trainings), side, os.getcwd())
     if config.run.workers > 1:
         for student in students:
             train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
@@ -67,7 +84,7 @@ def _run(
     _result(references, "references")
 
 
-def _remote(function: Callable[..., None], options: dict[str, Any]) -> Any:
+def _remote(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     return ray.remote(**options)(function)
 
 
@@ -85,9 +102,9 @@ def _wait(task: Any, config: AblateConfig, students: Sequence[Student], ended: E
             ray.cancel(one, force=True)
 
 
-def _result(task: Any, what: str) -> None:
+def _result(task: Any, what: str) -> Any:
     try:
-        ray.get(task)
+        return ray.get(task)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
         if isinstance(cause, ConfigError):
@@ -103,6 +120,11 @@ def _check(config: AblateConfig, there: dict[str, float]) -> None:
             raise ConfigError(f"run.{name}", f"{wanted:g} are more than the cluster's {there.get(key, 0):g}")
 
 
+def _flops(train: TrainConfig, folder: str) -> int:
+    _enter(folder)
+    return flops_per_sample(train)
+
+
 def _student(config: AblateConfig, student: Student, folder: str) -> None:
     _enter(folder)
     make_student(config, student)
@@ -113,9 +135,9 @@ def _evaluation(config: AblateConfig, student: Student, folder: str) -> None:
     evaluate_student(config, student)
 
 
-def _references(config: AblateConfig, teachers: Sequence[TrainConfig], side: int, folder: str) -> None:
+def _references(config: AblateConfig, trainings: Sequence[TrainConfig], side: int, folder: str) -> None:
     _enter(folder)
-    evaluate_references(config, teachers, side)
+    evaluate_references(config, trainings, side)
 
 
 def _enter(folder: str) -> None:

@@ -73,3 +73,11 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_sdxl import tiny_sdxl
 
     return tiny_sdxl(tmp_path_factory.mktemp("models") / "sdxl")
+
+
+@pytest.fixture(scope="session")
+def wuerstchen_parts(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> dict[str, str]:
+    """Where the parts of a tiny Würstchen are: `text`, `compressor`, `vqgan`, `decoder`; treat as read-only."""
+    from tests.tiny_wuerstchen import tiny_wuerstchen
+
+    return tiny_wuerstchen(tmp_path_factory.mktemp("models") / "wuerstchen", clip_folder)

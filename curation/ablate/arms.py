@@ -75,21 +75,29 @@ def train_config(
     return make(data, model=TrainConfig, under="train")
 
 
-def steps_of(config: AblateConfig, arms: Sequence[Arm], samples: Mapping[str, int]) -> dict[str, int]:
-    """Optimiser steps of each arm, by `config.fairness`; `samples` are those of the arms' corpora.
+def steps_of(
+    config: AblateConfig, arms: Sequence[Arm], samples: Mapping[str, int], flops: Mapping[str, int]
+) -> dict[str, int]:
+    """Optimiser steps of each arm, by `config.fairness`; `samples` are those of the arms' corpora, `flops` what
+    training costs a sample: each is asked for where fairness wants it.
 
-    `equal_epochs`: as many passes for all as the arm makes that makes fewest in its own `loop.steps`; at least 1 step.
-    The warm-up is shortened in proportion, by `train_config`. Raises ValueError for an arm without samples.
+    `equal_epochs`: as many passes for all as the arm makes that makes fewest in its own `loop.steps`; `equal_flops`: as
+    many FLOPs as the arm spends that spends fewest. At least 1 step. The warm-up is shortened in proportion, by
+    `train_config`. Raises ValueError for an arm without samples.
     """
     own = {arm.name: arm.train.loop.steps for arm in arms}
     if config.fairness == "equal_steps":
         return own
-    empty = [name for name in own if samples[name] < 1]
-    if empty:
-        raise ValueError(f"arms without samples: {', '.join(empty)}")
     seen = {arm.name: arm.train.data.batch * arm.train.loop.accumulate for arm in arms}
-    epochs = min(own[name] * seen[name] / samples[name] for name in own)
-    return {name: max(1, round(epochs * samples[name] / seen[name])) for name in own}
+    if config.fairness == "equal_flops":
+        spent = {name: float(flops[name] * seen[name]) for name in own}  # by a step
+    else:
+        empty = [name for name in own if samples[name] < 1]
+        if empty:
+            raise ValueError(f"arms without samples: {', '.join(empty)}")
+        spent = {name: seen[name] / samples[name] for name in own}
+    least = min(own[name] * spent[name] for name in own)
+    return {name: max(1, round(least / spent[name])) for name in own}
 
 
 def differences(arms: Sequence[Arm]) -> tuple[Difference, ...]:

@@ -22,6 +22,7 @@ from curation.fragments import Fragment, read_manifest
 from curation.pack.captions import caption_column
 from curation.pack.index import INDEX
 from curation.storage import Folder
+from curation.train.trained import TokenizerPlace
 
 COUNTED = 2000
 """Captions of each kind whose tokens are counted."""
@@ -74,16 +75,18 @@ def corpus_facts(packed: str) -> CorpusFacts:
     )
 
 
-def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: str, revision: str | None) -> float | None:
+def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: TokenizerPlace) -> float | None:
     """Mean tokens of a caption as a training draws them, without start and end; of the first 2,000 samples.
 
-    `captions`: kinds and weights, `empty` among them; `tokenizer`: a pipeline of SDXL's kind. None where its tokenizer
-    is not there: the number is told, nothing depends on it.
+    `captions`: kinds and weights, `empty` among them. None where the tokenizer is not there: the number is told, and
+    nothing depends on it.
     """
     from transformers import CLIPTokenizer
 
     try:
-        counts = CLIPTokenizer.from_pretrained(tokenizer, subfolder="tokenizer", revision=revision)
+        counts = CLIPTokenizer.from_pretrained(
+            tokenizer.model, subfolder=tokenizer.subfolder, revision=tokenizer.revision
+        )
     except (OSError, ValueError):
         return None
     total, weights = 0.0, 0.0

@@ -17,9 +17,10 @@ from curation.ablate.analysis import analyse
 from curation.ablate.arms import Arm, differences
 from curation.ablate.corpora import CorpusFacts, caption_tokens
 from curation.ablate.measure import directions, scores_of
-from curation.ablate.students import Student, read_evaluation, recipe_of
+from curation.ablate.students import Student, read_evaluation
 from curation.config.ablate import AblateConfig
 from curation.evaluate.results import Results
+from curation.train.trained import tokenizer_of
 
 FORMAT = 1
 
@@ -76,7 +77,7 @@ def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str
 
     train = one.arm.train
     seen = one.steps * train.data.batch * train.loop.accumulate
-    teacher = recipe_of(train).teacher
+    tokenizer = tokenizer_of(train.recipe)
     captions = train.data.captions
     words = _mean_words(one.facts.words, captions)
     students = []
@@ -103,11 +104,12 @@ def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str
         "resolution": one.facts.resolution,
         "captions": dict(captions),
         "caption_words": words,
-        "caption_tokens": caption_tokens(one.packed, captions, teacher.model, teacher.revision),
+        "caption_tokens": caption_tokens(one.packed, captions, tokenizer) if tokenizer else None,
         "steps": one.steps,
         "samples_seen": seen,
         "epochs": seen / one.facts.samples,
         "device_hours": sum(s["device_hours"] for s in students),
+        "flops": students[0]["flops"],
         "students": students,
     }
 

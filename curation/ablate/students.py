@@ -20,27 +20,21 @@ from PIL import Image
 from curation.ablate.corpora import training_thumbnails
 from curation.ablate.measure import make_metrics, prompts_of
 from curation.config.ablate import AblateConfig, SceneEvaluation
-from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
+from curation.config.koala import TeacherSettings
 from curation.config.train import TrainConfig
-from curation.errors import ConfigError
 from curation.evaluate.evaluate import Sample, evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
-from curation.model_signature import model_signature
-from curation.models import is_local
 from curation.scenes.studio import SIDE
 from curation.storage import storage_errors
+from curation.train.trained import teacher_files, teacher_of, teacher_sampler, trained_sampler
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionXLPipeline
-
     from curation.train.watcher import Watcher
 
 EVALUATION = "evaluation.json"
 PICTURES = "pictures"
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-"""Of a pipeline, that have weights."""
 SHOWN = 6
 """Pictures of each kind of prompt that are kept, for the report."""
 SHOWN_SIDE = 256
@@ -74,32 +68,23 @@ def make_student(config: AblateConfig, student: Student, watcher: Watcher | None
 
 def evaluate_student(config: AblateConfig, student: Student) -> Results:
     """Evaluate a trained student, once. Its pictures lie beside it."""
-    sampling = _sampling(student.train)
     written = json.loads((student.folder / "run.json").read_text(encoding="utf-8"))["written"]
-    identity = {"trained": written, "sampling": sampling.model_dump(mode="json"), "packed": student.packed}
+    identity = {"trained": written, "packed": student.packed}
 
-    def make() -> Sample:
-        import torch
-        from diffusers import StableDiffusionXLPipeline
-
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
-            student.folder / "model", dtype=torch.float32, add_watermarker=False
-        )
-        return _sampler(pipeline, sampling)
-
-    return _once(config, student.folder, identity, make, student.packed)
+    return _once(config, student.folder, identity, lambda: trained_sampler(student.train), student.packed)
 
 
-def evaluate_references(config: AblateConfig, teachers: Sequence[TrainConfig], side: int) -> dict[str, Path]:
+def evaluate_references(config: AblateConfig, trainings: Sequence[TrainConfig], side: int) -> dict[str, Path]:
     """What students can reach at best, each evaluated once: name → its folder.
 
-    The teacher of each different recipe; and in the embedded world true pictures, which is how well the judge itself
-    reads, and the same scaled down to `side` pixels and up again, as the arm of lowest resolution shows them.
+    Each different teacher of `trainings`, those that have one; and in the embedded world true pictures, which is how
+    well the judge itself reads, and the same scaled down to `side` pixels and up again, as the arm of lowest resolution
+    shows them.
     """
     places: dict[str, Path] = {}
     folder = Path(config.output) / "references"
-    recipes = [recipe_of(one).teacher for one in teachers]
-    different = {settings.model_dump_json(): settings for settings in recipes}
+    teachers = [teacher for one in trainings if (teacher := teacher_of(one.recipe)) is not None]
+    different = {settings.model_dump_json(): settings for settings in teachers}
     for number, settings in enumerate(different.values()):
         name = TEACHER if len(different) == 1 else f"{TEACHER} {settings.model}"
         if name in places:  # the same model, set up in another way
@@ -130,13 +115,7 @@ def _evaluate_truth(config: AblateConfig, prompts: Sequence[Prompt], side: int |
 def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: Path) -> None:
     identity = {"settings": settings.model_dump(mode="json"), "files": teacher_files(settings)}
 
-    def make() -> Sample:
-        from curation.distill.teacher import Teacher
-
-        teacher = Teacher(settings)
-        return _sampler(teacher.pipeline_of(teacher.unet), settings.sampling)
-
-    _once(config, folder, identity, make, None)
+    _once(config, folder, identity, lambda: teacher_sampler(settings), None)
 
 
 def _once(
@@ -187,41 +166,6 @@ class _Kept:
                 small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
                 small.save(self._folder / name)
                 self.told.append({"file": f"{PICTURES}/{name}", "kind": prompt.kind, "text": prompt.text})
-
-
-def recipe_of(train: TrainConfig) -> KoalaSettings:
-    """The recipe. Raises ConfigError for those whose students are no pipelines of SDXL's kind."""
-    if not isinstance(train.recipe, KoalaSettings):
-        raise ConfigError("train.recipe.kind", f"students of {train.recipe.kind!r} cannot be compared: only koala's")
-    return train.recipe
-
-
-def teacher_files(settings: TeacherSettings) -> dict[str, Any]:
-    """What names the teacher's files, so that one trained again in the same place does not pass for the old one."""
-    if not is_local(settings.model):
-        return {}
-    folder = Path(settings.model).expanduser()
-    return {part: model_signature("train.recipe.teacher.model", str(folder / part)) for part in PARTS}
-
-
-def _sampling(train: TrainConfig) -> SamplingSettings:
-    """How a student is sampled."""
-    recipe = recipe_of(train)
-    return recipe.sampling or recipe.teacher.sampling
-
-
-def _sampler(pipeline: StableDiffusionXLPipeline, sampling: SamplingSettings) -> Sample:
-    """In fp16 on a GPU (the VAE in fp32 where it says that fp16 is too little), else in fp32."""
-    import torch
-
-    from curation.distill.teacher import sample
-
-    gpu = torch.cuda.is_available()
-    pipeline.to("cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)
-    if gpu and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return lambda texts, seeds: sample(pipeline, texts, seeds, sampling)
 
 
 def _true(prompts: Sequence[Prompt], side: int | None) -> Sample:

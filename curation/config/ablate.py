@@ -144,9 +144,9 @@ class AblateConfig(Settings):
     grid: dict[str, dict[str, Overrides]] = Field({})
     """Factors and their levels, the first of which is the one that the others are compared with. Each combination is
     an arm, named by its levels: `few-high-dense`."""
-    fairness: Literal["equal_steps", "equal_epochs"]
+    fairness: Literal["equal_steps", "equal_epochs", "equal_flops"]
     """All arms train for `loop.steps`; or all go equally often through their corpora, as often as the arm that does so
-    least in its `loop.steps`."""
+    least in its `loop.steps`; or all spend as many FLOPs, as many as the arm that spends fewest in its `loop.steps`."""
     evaluation: EvaluationSettings
     """What is asked of the students."""
     verdict: VerdictSettings

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from curation.config.base import Settings
-from curation.config.koala import TeacherSettings
+from curation.config.koala import SamplingSettings, TeacherSettings
 
 
 class FewStepSettings(Settings):
@@ -22,3 +22,8 @@ class FewStepSettings(Settings):
     """Steps that the teacher takes for each of them."""
     guidance: float = Field(3.0, ge=0)
     """Guidance scale of the teacher."""
+
+    @property
+    def student_sampling(self) -> SamplingSettings:
+        """How the copy is sampled."""
+        return SamplingSettings(steps=self.steps, guidance=1.0, timestep_spacing="trailing")

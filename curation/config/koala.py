@@ -104,3 +104,8 @@ class KoalaSettings(Settings):
     conditioning, by which a model sets small images apart."""
     sampling: SamplingSettings | None = None
     """How the student is sampled; not given: as its teacher."""
+
+    @property
+    def student_sampling(self) -> SamplingSettings:
+        """How the student is sampled."""
+        return self.sampling or self.teacher.sampling

@@ -7,58 +7,35 @@ exactly its timesteps, without guidance, and can teach a student at them alone (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from PIL import Image
 from torch import Tensor, nn
 
 from curation.config.few_step import FewStepSettings
-from curation.config.koala import SamplingSettings
 from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, squared_error
-from curation.distill.teacher import Teacher, frozen_copy, sample
-from curation.encode.cache import CacheFacts
+from curation.distill.teacher import Teacher
+from curation.distill.unet import Noised, UNetRecipe, predict
 from curation.train.draws import Draws
-from curation.train.recipe import Recipe, TorchBatch
+from curation.train.recipe import TorchBatch
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A batch at the beginnings of its steps."""
-
-    noisy: Tensor
-    """float32 [B, C, h, w]."""
-    timesteps: Tensor
-    """int64 [B]."""
-    text: Tensor
-    """[B, T, D]."""
-    added: dict[str, Tensor]
-    target: Tensor
-    """What the model must predict for one step to land where the teacher did, [B, C, h, w]."""
-
-
-class FewStep(Recipe):
-    """The model begins as the teacher's U-Net."""
+class FewStep(UNetRecipe):
+    """The model begins as the teacher's U-Net. Its target is what lets one step land where the teacher's many did."""
 
     weights: Mapping[str, float] = {"trajectory": 1.0}
-    model: UNet2DConditionModel
 
     def __init__(self, settings: FewStepSettings) -> None:
+        super().__init__(Teacher(settings.teacher), settings.student_sampling)
         self.settings = settings
-        self.teacher = Teacher(settings.teacher)
         self.model = UNet2DConditionModel.from_config(self.teacher.unet.config)
         self.model.load_state_dict(self.teacher.unet.state_dict())
         self.starts = trailing(len(self.teacher.kept), settings.steps)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.teacher.to(device, dtype)
-
-    def prepare(self, batch: TorchBatch, draws: Draws) -> Prepared:
+    def prepare(self, batch: TorchBatch, draws: Draws) -> Noised:
         teacher, device = self.teacher, self.teacher.device
         clean = latents_of(batch, teacher)
         count = len(clean)
@@ -71,17 +48,10 @@ class FewStep(Recipe):
         noisy = add_noise(clean, noise, self._kept(start))
         landed = self._many_steps(noisy, start, end, text, added)
         target = one_step_target(teacher.prediction, noisy, landed, self._kept(start), self._kept(end))
-        return Prepared(noisy, start, text, added, target)
+        return Noised(noisy, start, text, added, target)
 
-    def losses(self, model: nn.Module, prepared: Prepared) -> dict[str, Tensor]:
-        found = model(
-            prepared.noisy,
-            prepared.timesteps,
-            encoder_hidden_states=prepared.text,
-            added_cond_kwargs=prepared.added,
-            return_dict=False,
-        )[0]
-        return {"trajectory": squared_error(found, prepared.target)}
+    def losses(self, model: nn.Module, prepared: Noised) -> dict[str, Tensor]:
+        return {"trajectory": squared_error(predict(model, prepared), prepared.target)}
 
     def _kept(self, timesteps: Tensor) -> Tensor:
         """ᾱ at `timesteps` [B], 1 at -1."""
@@ -106,27 +76,6 @@ class FewStep(Recipe):
             predicted = without + guidance * (with_text - without)
             here = ddim_step(self.teacher.prediction, here, predicted, self._kept(now), self._kept(after))
         return here
-
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        model = frozen_copy(self.model, self.teacher.unet.dtype)
-        return sample(self.teacher.pipeline_of(model), prompts, seeds, self._sampling())
-
-    def reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        pipeline = self.teacher.pipeline_of(self.teacher.unet)
-        return sample(pipeline, prompts, seeds, self.settings.teacher.sampling)
-
-    def save(self, folder: Path) -> None:
-        """A `StableDiffusionXLPipeline` folder in fp16."""
-        self.teacher.save_with(self.model, self._sampling(), folder)
-
-    def _sampling(self) -> SamplingSettings:
-        return SamplingSettings(steps=self.settings.steps, guidance=1.0, timestep_spacing="trailing")
-
-    def check_cache(self, cache: CacheFacts) -> None:
-        self.teacher.check_cache(cache)
-
-    def signature(self) -> Mapping[str, Any]:
-        return {"teacher": self.teacher.signature()}
 
     def facts(self) -> Mapping[str, Any]:
         return {**super().facts(), "timesteps": ", ".join(str(int(t)) for t in self.starts)}

@@ -4,14 +4,12 @@ predictions, and the teacher's features. `curation/train/loop.py` drives it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from PIL import Image
 from torch import Tensor, nn
 
 from curation.config.koala import KoalaSettings
@@ -20,41 +18,29 @@ from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, feature_loss, min_snr_weights, squared_error, training_target
 from curation.distill.student import student_config
 from curation.distill.taps import Taps, pair_places
-from curation.distill.teacher import Teacher, frozen_copy, sample
-from curation.encode.cache import CacheFacts
+from curation.distill.teacher import Teacher
+from curation.distill.unet import Noised, UNetRecipe, predict
 from curation.train.draws import Draws
-from curation.train.recipe import Recipe, TorchBatch
+from curation.train.recipe import TorchBatch
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A batch, noised, with what the teacher says of it."""
+class Taught(Noised):
+    """A noised batch, with what the teacher says of it."""
 
-    noisy: Tensor
-    """float32 [B, C, h, w]."""
-    timesteps: Tensor
-    """int64 [B]."""
-    text: Tensor
-    """[B, T, D]."""
-    added: dict[str, Tensor]
-    """`text_embeds` [B, P] and `time_ids` [B, 6]."""
-    target: Tensor
-    """What was truly there, [B, C, h, w]."""
     taught: Tensor | None
     """The teacher's prediction, [B, C, h, w]."""
     features: dict[str, Tensor]
     """The teacher's features by the student's places."""
 
 
-class Koala(Recipe):
+class Koala(UNetRecipe):
     """Raises ConfigError where the student is no smaller version of the teacher."""
-
-    model: UNet2DConditionModel
 
     def __init__(self, settings: KoalaSettings, seed: int, teacher: Teacher | None = None) -> None:
         """`teacher`: one that is loaded already."""
+        super().__init__(teacher or Teacher(settings.teacher), settings.student_sampling)
         self.settings = settings
-        self.teacher = teacher or Teacher(settings.teacher)
         torch.manual_seed(seed)
         self.model = UNet2DConditionModel.from_config(student_config(self.teacher.unet.config, settings.student))
         weights = self.teacher.unet.state_dict()
@@ -73,12 +59,7 @@ class Koala(Recipe):
         self._theirs = Taps(self.teacher.unet, places)
         self._pairs = places
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.teacher.to(device, dtype)
-
-    # -- a step ------------------------------------------------------------------------------------------------------
-
-    def prepare(self, batch: TorchBatch, draws: Draws) -> Prepared:
+    def prepare(self, batch: TorchBatch, draws: Draws) -> Taught:
         teacher, device = self.teacher, self.teacher.device
         clean = latents_of(batch, teacher)
         count = len(clean)
@@ -94,17 +75,11 @@ class Koala(Recipe):
         if "output" in self.weights or "features" in self.weights:
             taught, features = self._ask_teacher(noisy, timesteps, text, added)
         target = training_target(teacher.prediction, clean, noise, kept)
-        return Prepared(noisy, timesteps, text, added, target, taught, features)
+        return Taught(noisy, timesteps, text, added, target, taught, features)
 
-    def losses(self, model: nn.Module, prepared: Prepared) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, prepared: Taught) -> dict[str, Tensor]:
         with self._mine.listening() as features:
-            found = model(
-                prepared.noisy,
-                prepared.timesteps,
-                encoder_hidden_states=prepared.text,
-                added_cond_kwargs=prepared.added,
-                return_dict=False,
-            )[0]
+            found = predict(model, prepared)
         losses = {}
         if "task" in self.weights:
             losses["task"] = squared_error(found, prepared.target)
@@ -115,7 +90,7 @@ class Koala(Recipe):
             losses["features"] = feature_loss(features, prepared.features)
         return losses
 
-    def sample_weights(self, prepared: Prepared) -> Tensor | None:
+    def sample_weights(self, prepared: Taught) -> Tensor | None:
         gamma = self.settings.losses.min_snr
         if gamma is None:
             return None
@@ -136,27 +111,6 @@ class Koala(Recipe):
             ).sample
             found = without + guidance * (found - without)
         return found, features
-
-    # -- pictures and folders ----------------------------------------------------------------------------------------
-
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        student = frozen_copy(self.model, self.teacher.unet.dtype)
-        sampling = self.settings.sampling or self.settings.teacher.sampling
-        return sample(self.teacher.pipeline_of(student), prompts, seeds, sampling)
-
-    def reference(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        pipeline = self.teacher.pipeline_of(self.teacher.unet)
-        return sample(pipeline, prompts, seeds, self.settings.teacher.sampling)
-
-    def save(self, folder: Path) -> None:
-        """A `StableDiffusionXLPipeline` folder in fp16, with the spacing that the student is sampled at."""
-        self.teacher.save_with(self.model, self.settings.sampling or self.settings.teacher.sampling, folder)
-
-    def check_cache(self, cache: CacheFacts) -> None:
-        self.teacher.check_cache(cache)
-
-    def signature(self) -> Mapping[str, Any]:
-        return {"teacher": self.teacher.signature()}
 
     def facts(self) -> Mapping[str, Any]:
         teacher, student = (sum(p.numel() for p in m.parameters()) for m in (self.teacher.unet, self.model))

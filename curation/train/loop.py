@@ -48,7 +48,7 @@ class Loop:
         """Raises ConfigError where the checkpoints in `config.output` are of another training."""
         self.config, self.recipe, self.loader, self.accelerator = config, recipe, loader, accelerator
         self.folder = Path(config.output)
-        self._watcher = watcher
+        self.watcher = watcher
         self.average = Average(recipe.model, config.ema)
         self.average.to(accelerator.device)
         self._optimizer = make_optimizer(recipe.model.parameters(), config.optimizer)
@@ -86,7 +86,7 @@ class Loop:
                     line = self._line(norm)
                     if metrics is not None:
                         metrics.add(line)
-                        self._watcher.step(line)
+                        self.watcher.step(line)
                 if stop := self._agreed_stop():
                     self.save()
                     raise stop
@@ -154,6 +154,10 @@ class Loop:
         self.recipe.model.zero_grad(set_to_none=True)
         return counted
 
+    def count_flops(self) -> int:
+        """FLOPs of a sample of the next batch."""
+        return self._count(self._next(), self.step * self.config.loop.accumulate)
+
     def _next(self) -> TorchBatch:
         started = time.monotonic()
         batch = next(self._batches)
@@ -188,7 +192,7 @@ class Loop:
 
     def _agreed_stop(self) -> BaseException | None:
         """What a rank's watcher wants the run to end with; the same step for all ranks."""
-        wish = self._watcher.stop()
+        wish = self.watcher.stop()
         if self.accelerator.num_processes == 1:
             return wish
         wishes = torch.tensor([float(wish is not None)], device=self.accelerator.device)

@@ -17,9 +17,12 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -38,10 +41,10 @@ from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
 from curation.train.report import write_report
+from curation.train.trained import MODEL
 from curation.train.watcher import Watcher
 
 RUN = "run.json"
-MODEL = "model"
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,12 +64,29 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
 
     Raises ConfigError before any work where it can, RunError (StorageError, CorruptionError) where it cannot go on.
     """
-    folder, watcher = Path(config.output), watcher or Watcher()
     if (done := finished(config)) is not None:
         return done
     if not config.data.corpora:
         raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
     accelerator = _accelerator(config)
+    with _loop(config, accelerator, watcher or Watcher()) as loop:
+        _run(loop)
+    result = finished(config)
+    assert result is not None
+    return result
+
+
+def flops_per_sample(config: TrainConfig) -> int:
+    """What `run.json` of a training will say, counted on its first batch; trains nothing and writes nothing."""
+    with TemporaryDirectory() as empty:  # where no checkpoint is
+        alone = config.model_copy(update={"output": empty})
+        with _loop(alone, _accelerator(config), Watcher()) as loop:
+            return loop.count_flops()
+
+
+@contextmanager
+def _loop(config: TrainConfig, accelerator: Accelerator, watcher: Watcher) -> Iterator[Loop]:
+    """Stream, models and loop; the stream is closed in the end. Raises ConfigError where they do not fit."""
     if config.data.batch % accelerator.num_processes:
         raise ConfigError(
             "data.batch", f"{config.data.batch} samples cannot be shared out to {accelerator.num_processes} ranks"
@@ -80,8 +100,6 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
         recipe.check_cache(cache)
     recipe.to(accelerator.device, _DTYPES[config.loop.precision])
     _prepare_model(recipe, config, accelerator.device)
-    with storage_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
     loader = CorpusLoader(
         stream,
         workers=config.data.workers,
@@ -89,9 +107,21 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
         upscale=config.data.upscale,
         pin_memory=accelerator.device.type == "cuda",
     )
-    loop = Loop(config, recipe, loader, accelerator, watcher)
+    try:
+        yield Loop(config, recipe, loader, accelerator, watcher)
+    finally:
+        stream.close()
+        if accelerator.num_processes == 1:  # or the next training in this process could not have another precision
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _run(loop: Loop) -> None:
+    """Train to the last step, and leave model, `run.json` and report; the two latter also where it fails."""
+    config, recipe, accelerator, folder = loop.config, loop.recipe, loop.accelerator, loop.folder
+    with storage_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
+        loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
         _draw_reference(config, recipe)
     facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts())}
     try:
@@ -104,13 +134,6 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
             _write(folder, {**facts, **_state(loop), "status": _status(error), "error": str(error)})
             write_report(folder)
         raise
-    finally:
-        stream.close()
-        if accelerator.num_processes == 1:  # or the next training in this process could not have another precision
-            AcceleratorState._reset_state(reset_partial_state=True)
-    result = finished(config)
-    assert result is not None
-    return result
 
 
 def finished(config: TrainConfig) -> TrainResult | None:

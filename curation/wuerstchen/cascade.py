@@ -90,6 +90,15 @@ class Cascade:
     def device(self) -> torch.device:
         return self.decoder.device  # type: ignore[no-any-return]
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move all stages, and let them compute in `dtype`; Stage C, which may be learning, keeps its own."""
+        for part in (self.decoder, self.vqgan, self.compressor, self.decoder_text, self.prior_text):
+            if part is not None:
+                part.to(device, dtype)
+        if self.prior is not None:
+            self.prior.to(device)
+        self.dtype = dtype
+
     # -- sampling ----------------------------------------------------------------------------------------------------
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], batch: int = 32) -> list[Image.Image]:

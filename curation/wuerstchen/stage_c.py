@@ -71,11 +71,7 @@ class StageC(Recipe):
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        cascade = self.cascade
-        for part in (self.text, cascade.decoder_text, self.compressor, cascade.decoder, cascade.vqgan):
-            if part is not None:
-                part.to(device, dtype)
-        cascade.dtype = dtype
+        self.cascade.to(device, dtype)
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> PreparedC:
         clean = self.compressor.normalised(semantic_of(batch, self.compressor))

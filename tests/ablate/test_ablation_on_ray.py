@@ -21,7 +21,7 @@ def base(tmp_path_factory: pytest.TempPathFactory, sdxl_folder: Path) -> Iterato
     """Settings whose corpora both engines share."""
     folder = tmp_path_factory.mktemp("ablation")
     with small_origin(40, folder / "list.parquet"):
-        given = whole(folder / "list.parquet", sdxl_folder, folder / "local")
+        given = whole(folder / "list.parquet", sdxl_folder, folder / "local", fairness="equal_flops")
         given["base"]["output"] = str(folder / "data")
         yield given
 

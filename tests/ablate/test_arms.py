@@ -113,13 +113,25 @@ def test_pairs_of_students_share_their_seed() -> None:
 def test_equal_epochs_are_as_many_as_the_arm_makes_that_makes_fewest() -> None:
     samples = {"task_alone": 1700, "few-high": 100, "few-low": 100, "many-high": 1700, "many-low": 1600}
     steps = example()
-    assert set(steps_of(steps, expand(steps), samples).values()) == {100}
+    assert set(steps_of(steps, expand(steps), samples, {}).values()) == {100}
     epochs = example(fairness="equal_epochs")
-    found = steps_of(epochs, expand(epochs), samples)
+    found = steps_of(epochs, expand(epochs), samples, {})
     # 100 steps of 8 are 8/17 of an epoch of 1,700; of 100 samples that is 47 samples, 6 steps
     assert found == {"task_alone": 100, "few-high": 6, "few-low": 6, "many-high": 100, "many-low": 94}
     with pytest.raises(ValueError, match="arms without samples: few-low"):
-        steps_of(epochs, expand(epochs), samples | {"few-low": 0})
+        steps_of(epochs, expand(epochs), samples | {"few-low": 0}, {})
+
+
+def test_equal_flops_are_as_many_as_the_arm_spends_that_spends_fewest() -> None:
+    config = example(
+        fairness="equal_flops",
+        arms={"large": {}, "small": {"train.data.batch": 4}, "short": {"train.loop.steps": 30}},
+        grid={},
+        verdict={"primary": "x", "minimum_effect": 1},
+    )
+    # a step costs 8 × 50, 4 × 10 and 8 × 20; 100, 100 and 30 steps spend 40,000, 4,000 and 4,800
+    found = steps_of(config, expand(config), {}, {"large": 50, "small": 10, "short": 20})
+    assert found == {"large": 10, "small": 100, "short": 25}
 
 
 def test_expanding_leaves_the_settings_alone() -> None:

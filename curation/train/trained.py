@@ -1,0 +1,122 @@
+"""A training seen from outside: which models it reads, who teaches, and pictures by what it learnt. Ablations ask this,
+so that they need not know the recipes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curation.config.few_step import FewStepSettings
+from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
+from curation.config.train import RecipeSettings, TrainConfig
+from curation.config.wuerstchen import StageBSettings, StageCSettings
+from curation.encode.signatures import compressor_signature, part_signature, text_signatures
+from curation.errors import ConfigError
+from curation.evaluate.evaluate import Sample
+from curation.model_signature import model_signature
+from curation.models import is_local
+
+MODEL = "model"
+"""Where below its output a training leaves what it learnt."""
+PIPELINE_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+"""Of a pipeline of SDXL's kind, that have weights."""
+
+
+class TokenizerPlace(NamedTuple):
+    """Where a recipe's tokenizer is."""
+
+    model: str
+    revision: str | None
+    subfolder: str
+
+
+def check_paints(recipe: RecipeSettings) -> None:
+    """Refuse recipes that learn only a part of what paints. Raises ConfigError."""
+    if isinstance(recipe, StageBSettings):
+        raise ConfigError(
+            "train.recipe.kind", "Stage B alone does not paint what a prompt says: compare students of wuerstchen_c"
+        )
+
+
+def teacher_of(recipe: RecipeSettings) -> TeacherSettings | None:
+    """Who teaches, if anybody does."""
+    return recipe.teacher if isinstance(recipe, KoalaSettings | FewStepSettings) else None
+
+
+def tokenizer_of(recipe: RecipeSettings) -> TokenizerPlace | None:
+    """The tokenizer that captions are read with, if any are."""
+    if (teacher := teacher_of(recipe)) is not None:
+        return TokenizerPlace(teacher.model, teacher.revision, "tokenizer")
+    text = recipe.text if isinstance(recipe, StageCSettings | StageBSettings) else None
+    return TokenizerPlace(text.model, text.revision, text.tokenizer or text.subfolder or "") if text else None
+
+
+def models_read(recipe: RecipeSettings) -> dict[str, Any]:
+    """Hashes of the models that a training reads and its settings name, so that one that was trained again in the same
+    place does not pass for the old one; of models on the hub, their names. Raises ConfigError where one is missing."""
+    if (teacher := teacher_of(recipe)) is not None:
+        return teacher_files(teacher)
+    assert isinstance(recipe, StageCSettings)
+    decode = recipe.decode
+    found = {
+        "compressor": compressor_signature("train.recipe.compressor", recipe.compressor),
+        **text_signatures("train.recipe.text", recipe.text),
+        "decoder": part_signature("train.recipe.decode.decoder", decode.decoder),
+        "vqgan": part_signature("train.recipe.decode.vqgan", decode.vqgan),
+    }
+    if decode.text is not None:
+        found["decoder_text"] = part_signature("train.recipe.decode.text", decode.text)
+    if recipe.prior.weights is not None:
+        found["prior"] = part_signature("train.recipe.prior.weights", recipe.prior.weights)
+    return found
+
+
+def teacher_files(teacher: TeacherSettings) -> dict[str, Any]:
+    """The same of a teacher alone; nothing for one on the hub."""
+    if not is_local(teacher.model):
+        return {}
+    folder = Path(teacher.model).expanduser()
+    return {part: model_signature("train.recipe.teacher.model", str(folder / part)) for part in PIPELINE_PARTS}
+
+
+def trained_sampler(train: TrainConfig) -> Sample:
+    """Loads what a finished training learnt, on a GPU where there is one."""
+    recipe, model = train.recipe, Path(train.output) / MODEL
+    if isinstance(recipe, KoalaSettings | FewStepSettings):
+        import torch
+        from diffusers import StableDiffusionXLPipeline
+
+        pipeline = StableDiffusionXLPipeline.from_pretrained(model, dtype=torch.float32, add_watermarker=False)
+        return pipeline_sampler(pipeline, recipe.student_sampling)
+    import torch
+
+    from curation.wuerstchen.cascade import load_wuerstchen
+
+    cascade = load_wuerstchen(model)
+    gpu = torch.cuda.is_available()
+    cascade.to(torch.device("cuda" if gpu else "cpu"), torch.bfloat16 if gpu else torch.float32)
+    return cascade.sample
+
+
+def teacher_sampler(teacher: TeacherSettings) -> Sample:
+    """The same of a teacher."""
+    from curation.distill.teacher import Teacher
+
+    loaded = Teacher(teacher)
+    return pipeline_sampler(loaded.pipeline_of(loaded.unet), teacher.sampling)
+
+
+def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sample:
+    """A `StableDiffusionXLPipeline`, in fp16 on a GPU (the VAE in fp32 where it says that fp16 is too little), else in
+    fp32."""
+    import torch
+
+    from curation.distill.teacher import sample
+
+    gpu = torch.cuda.is_available()
+    pipeline.to("cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)
+    if gpu and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return lambda texts, seeds: sample(pipeline, texts, seeds, sampling)
