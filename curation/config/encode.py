@@ -46,7 +46,7 @@ class EncodeSettings(Settings):
     once a corpus, so that training may still leave captions out."""
     images: bool = False
     """Keep the pictures too. A training does not decode them where there are `latents`; where `semantic` stands alone,
-    it does, as Stage B of a Würstchen must."""
+    Stage B of a Würstchen does, which must, and Stage C does not."""
     run: EncodeRun = EncodeRun()
     """Speed only."""
 

@@ -33,7 +33,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class CachedView:
-    """Takes a sample's tensors; decodes its picture only where the corpus keeps it and no latents stand for it."""
+    """Takes a sample's tensors, and decodes its picture where that is wanted."""
 
     facts: CacheFacts
     empty: Text | None
@@ -41,6 +41,8 @@ class CachedView:
     kinds: tuple[str, ...]
     """Kinds of caption, as they are stored, that the stream may pick."""
     decoder: Decoder
+    pictures: bool
+    """Decode pictures too."""
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the pictures of a bucket, when they were encoded or as they are decoded."""
@@ -61,7 +63,7 @@ class CachedView:
                 texts = {kind: text_of(found, facts.texts, facts.dtype, kind) for kind in self.kinds}
         except ValueError as error:
             raise CorruptionError(f"the tensors of sample {sample.key} cannot be read: {error}") from None
-        if latents is None or facts.pictures:
+        if latents is None or self.pictures:
             return Encoded(self.decoder(sample, shape), latents, texts)
         return Encoded(latents, latents, texts)
 
@@ -99,8 +101,10 @@ class CachedView:
         return one.texts[kind]
 
 
-def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, decoder: Decoder) -> CachedView | None:
-    """The view of a stream's corpora, or None where they are of pictures.
+def cached_view(
+    corpora: Sequence[Corpus], settings: StreamSettings, decoder: Decoder, pictures: bool = True
+) -> CachedView | None:
+    """The view of a stream's corpora, or None where they are of pictures. `pictures`: as in `CorpusLoader`.
 
     Raises ConfigError where the stream asks for what is not stored: kinds of caption, another resolution, crops.
     """
@@ -125,4 +129,4 @@ def cached_view(corpora: Sequence[Corpus], settings: StreamSettings, decoder: De
             of = "as they were packed" if facts.resolution is None else f"at {facts.resolution}"
             raise ConfigError("resolution", f"is {decoder.resolution}, and the stored latents are of pictures {of}")
         decoder = stored
-    return CachedView(facts, empty, kinds, decoder)
+    return CachedView(facts, empty, kinds, decoder, facts.pictures and (pictures or facts.semantic is None))

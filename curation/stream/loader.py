@@ -28,7 +28,8 @@ TorchBatch = dict[str, Any]
 `target_sizes` int64 [B, 2] (height, width; top, left); `epoch`, `step` numbers; `damaged` messages.
 
 Of a corpus that the stage `encode` wrote: `latents` [B, C, h, w] instead of `pixels`, as the VAE gives them (not
-scaled); `semantic` [B, C, h, w], as the compressor gives them, beside `pixels` only where the corpus keeps pictures;
+scaled); `semantic` [B, C, h, w], as the compressor gives them, beside `pixels` where the corpus keeps pictures and they
+are wanted;
 `text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
 
 
@@ -43,12 +44,14 @@ class StreamDataset(IterableDataset[TorchBatch]):
     they live on or not; the first one after `set_state` or `load_state_dict` begins there.
     """
 
-    def __init__(self, stream: CorpusStream, resolution: int | None = None, *, upscale: bool = False) -> None:
-        """Raises ConfigError where stored tensors are not what the stream's settings ask for."""
+    def __init__(
+        self, stream: CorpusStream, resolution: int | None = None, *, upscale: bool = False, pictures: bool = True
+    ) -> None:
+        """As `CorpusLoader`. Raises ConfigError where stored tensors are not what the stream's settings ask for."""
         super().__init__()
         self.stream = stream
         decoder = Decoder(resolution, upscale)
-        self._view = cached_view(stream.samples.corpora, stream.settings, decoder) or decoder
+        self._view = cached_view(stream.samples.corpora, stream.settings, decoder, pictures) or decoder
         # Shared memory, for workers hold copies of all else. The order: epoch, step, whether every iteration is there.
         self._order = torch.tensor([stream.epoch, stream.step, 0]).share_memory_()  # type: ignore[no-untyped-call]
         # What each worker has begun last: the iteration (31 bits), its epoch (31), whether it is there by order (1).
@@ -116,7 +119,7 @@ def as_tensors(batch: Batch, view: Decoder | CachedView) -> TorchBatch:
     if isinstance(view, CachedView):
         tensors = view.tensors(batch.views, batch.kinds, batch.shape)
         places = [encoded.place for encoded in batch.views]
-    if isinstance(view, Decoder) or view.facts.pictures:
+    if isinstance(view, Decoder) or view.pictures:
         tensors["pixels"] = _pixels(places, size)
     return {
         **tensors,
@@ -153,14 +156,17 @@ class CorpusLoader:
         workers: int = 0,
         resolution: int | None = None,
         upscale: bool = False,
+        pictures: bool = True,
         prefetch: int = 2,
         pin_memory: bool = False,
         context: str | None = None,
     ) -> None:
-        """`context`: how workers start, "fork", "spawn" or "forkserver"; by default as the platform does."""
+        """`pictures`: decode them where the corpus keeps them beside semantic latents; without, they stay unread.
+        `context`: how workers start, "fork", "spawn" or "forkserver"; by default as the platform does.
+        """
         self.stream = stream
         options: dict[str, Any] = {"prefetch_factor": prefetch, "multiprocessing_context": context} if workers else {}
-        self._dataset = StreamDataset(stream, resolution, upscale=upscale)
+        self._dataset = StreamDataset(stream, resolution, upscale=upscale, pictures=pictures)
         self._loader: DataLoader[TorchBatch] = DataLoader(
             self._dataset,
             batch_size=None,

@@ -32,6 +32,9 @@ class Recipe(ABC):
     weights: Mapping[str, float]
     """Weight of each loss that `losses` gives."""
 
+    reads_pictures: bool = False
+    """Needs pixels also where the corpus has latents of them."""
+
     @abstractmethod
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the frozen models, and let them compute in `dtype`. The loop moves `model` itself."""

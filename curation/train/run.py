@@ -102,6 +102,7 @@ def _loop(config: TrainConfig, accelerator: Accelerator, watcher: Watcher) -> It
     _prepare_model(recipe, config, accelerator.device)
     loader = CorpusLoader(
         stream,
+        pictures=recipe.reads_pictures,
         workers=config.data.workers,
         resolution=config.data.resolution,
         upscale=config.data.upscale,

@@ -140,6 +140,7 @@ class StageB(Recipe):
 
     model: StageBModel
     weights: Mapping[str, float] = {"noise": 1.0}
+    reads_pictures = True
 
     def __init__(self, settings: StageBSettings, seed: int) -> None:
         self.settings = settings

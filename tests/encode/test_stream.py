@@ -97,7 +97,8 @@ def tensors(size: tuple[int, int] = (64, 64), dtype: torch.dtype = torch.float16
 
 def view(facts: CacheFacts, data: bytes | None) -> Any:
     members = {} if data is None else {"safetensors": memoryview(data)}
-    return CachedView(facts, None, ("alt",), Decoder(None))(Sample("0123abcd", members, 0), (64, 64))
+    found = CachedView(facts, None, ("alt",), Decoder(None), pictures=facts.pictures)
+    return found(Sample("0123abcd", members, 0), (64, 64))
 
 
 def test_a_sound_member_is_read(facts: CacheFacts) -> None:

@@ -150,6 +150,9 @@ def test_stage_b_takes_semantic_latents_beside_pictures(
     assert batch["pixels"].dtype == torch.uint8
     assert batch["semantic"].dtype == torch.float16
     assert losses(recipe, both) == pytest.approx(losses(recipe, packed.folder), rel=2e-3)
+    for unread in CorpusLoader(stream(both, captions={"dense": 1}), pictures=False):  # as Stage C has it
+        assert "pixels" not in unread
+        assert unread["semantic"].equal(by_key(both)[unread["keys"][0]]["semantic"])
 
 
 def changed(compressor: str, into: Path) -> str:
@@ -228,7 +231,7 @@ def test_a_compressor_that_is_not_there_is_refused_before_any_work(
 
 @pytest.mark.parametrize("shape", [(6, 8, 7), (5, 8, 8), (6, 64)])
 def test_semantic_latents_of_another_shape_are_damage(encoded: Path, shape: tuple[int, ...]) -> None:
-    view = CachedView(facts_of(encoded), None, (), Decoder(None))
+    view = CachedView(facts_of(encoded), None, (), Decoder(None), pictures=False)
 
     def read(*shape: int) -> Any:
         data = to_bytes(Latents(None, (64, 64), (0, 0), (64, 64), torch.zeros(shape, dtype=torch.float16)), {})
