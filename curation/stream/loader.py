@@ -29,8 +29,7 @@ TorchBatch = dict[str, Any]
 
 Of a corpus that the stage `encode` wrote: `latents` [B, C, h, w] instead of `pixels`, as the VAE gives them (not
 scaled); `semantic` [B, C, h, w], as the compressor gives them, beside `pixels` where the corpus keeps pictures and they
-are wanted;
-`text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
+are wanted; `text` [B, T, D] and `pooled` [B, P] of the captions; all in the type that they are stored in."""
 
 
 PLACES = 256
