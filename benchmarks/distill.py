@@ -32,7 +32,8 @@ from curation.distill.inherit import inherit_map
 from curation.distill.koala import Koala
 from curation.distill.student import student_config
 from curation.distill.taps import pair_places
-from curation.distill.teacher import Teacher, frozen_copy, sample
+from curation.distill.sampling import sample
+from curation.distill.teacher import Teacher, frozen_copy
 from curation.train.draws import Draws
 from curation.train.loop import total_loss
 from curation.train.metrics import peak_memory

@@ -21,7 +21,7 @@ from typing import Any
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.corpora import check_unseen, corpus_facts
-from curation.ablate.measure import check_metrics, prompts_of
+from curation.ablate.measure import check_metrics, check_models, prompts_of
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
 from curation.ablate.students import Student, evaluate_references, make_student
@@ -81,9 +81,11 @@ def ablate(
     """
     watcher = watcher or Watcher()
     check_metrics(config)
-    if "://" in config.output:
-        raise ConfigError("output", "must be a folder: students are written to local disks")
+    check_models(config)
     arms = expand(config)
+    for setting, place in (("output", config.output), *(("base.output", arm.curate.output) for arm in arms)):
+        if "://" in place:
+            raise ConfigError(setting, "must be a folder: students are written to local disks, and read from there")
     _check_models(config, arms)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)

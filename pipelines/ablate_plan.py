@@ -182,22 +182,23 @@ def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, li
     steps: dict[str, int] = {}
     if config.fairness == "equal_steps" or (config.fairness == "equal_epochs" and all(samples.values())):
         steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()}, {})
-    taken = {arm.name: _finished(config, arm) for arm in arms}
-    every = [seconds for of in taken.values() for seconds in of]
+    taken = {arm.name: _finished(config, arm, steps.get(arm.name)) for arm in arms}
+    every = [seconds for of in taken.values() for seconds, _ in of]
     return tuple(
         Training(
             arm.name,
             steps.get(arm.name),
             arm.train.data.batch * arm.train.loop.accumulate,
-            len(taken[arm.name]),
-            median(taken[arm.name] or every) if every else None,
+            sum(same for _, same in taken[arm.name]),
+            median([seconds for seconds, _ in taken[arm.name]] or every) if every else None,
         )
         for arm in arms
     )
 
 
-def _finished(config: AblateConfig, arm: Arm) -> list[float]:
-    """Seconds of a step of each trained student, whatever corpus it was trained on."""
+def _finished(config: AblateConfig, arm: Arm, steps: int | None) -> list[tuple[float, bool]]:
+    """Of each trained student of the same recipe seconds a step, and whether it is one of those that are wanted: of the
+    same settings, whatever corpus it was trained on. `steps`: None where they cannot be told yet."""
     found = []
     for pair in range(config.seeds):
         folder = f"{config.output.rstrip('/')}/students/{arm.name}-{pair}"
@@ -206,9 +207,11 @@ def _finished(config: AblateConfig, arm: Arm) -> list[float]:
                 facts: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
             continue
-        mine = train_config(config, arm, pair, output=folder, corpus="").model_dump(mode="json")
+        made = facts["steps"] if steps is None else steps
+        mine = train_config(config, arm, pair, output=folder, corpus="", steps=made).model_dump(mode="json")
         if facts["status"] == "done" and facts["config"]["recipe"] == mine["recipe"]:
-            found.append(facts["seconds"] / facts["steps"])
+            mine["data"]["corpora"] = facts["config"]["data"]["corpora"]
+            found.append((facts["seconds"] / facts["steps"], facts["config"] == mine))
     return found
 
 

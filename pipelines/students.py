@@ -16,7 +16,8 @@ from curation.ablate.students import Student, evaluate_references, evaluate_stud
 from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError
-from curation.train.run import flops_per_sample
+from curation.train.run import finished, flops_per_sample
+from pipelines.cluster import enter, join_cluster, largest_machine
 from pipelines.train import train_on_ray
 
 RETRIES = 2
@@ -54,9 +55,9 @@ def _cluster(config: AblateConfig, address: str | None) -> Iterator[None]:
     """Ray, unless the caller has it; with what a student takes. Raises ConfigError where it has less."""
     own = not ray.is_initialized()
     if own:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        join_cluster(address)
     try:
-        _check(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        _check(config)
         yield
     finally:
         if own:
@@ -77,7 +78,8 @@ def _run(
     references = _remote(_references, evaluating).remote(config, list(trainings), side, os.getcwd())
     if config.run.workers > 1:
         for student in students:
-            train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
+            if finished(student.train) is None:
+                train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
             _wait(_remote(_evaluation, evaluating), config, [student], ended)
     else:
         _wait(_remote(_student, options), config, students, ended)
@@ -114,33 +116,31 @@ def _result(task: Any, what: str) -> Any:
         raise RunError(f"{what}: {' '.join(str(error).split())[:300]}") from error
 
 
-def _check(config: AblateConfig, there: dict[str, float]) -> None:
+def _check(config: AblateConfig) -> None:
     for name, key, wanted in (("cpus", "CPU", config.run.cpus), ("gpus", "GPU", config.run.gpus)):
-        if wanted * (config.run.workers if name == "gpus" else 1) > there.get(key, 0):
-            raise ConfigError(f"run.{name}", f"{wanted:g} are more than the cluster's {there.get(key, 0):g}")
+        if wanted > (most := largest_machine(key)):
+            raise ConfigError(f"run.{name}", f"{wanted:g} are more than any machine of the cluster has: {most:g}")
+    processes = config.run.workers
+    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+    if config.run.gpus * processes > there:
+        raise ConfigError("run.workers", f"{processes} with {config.run.gpus:g} GPUs each are more than the {there:g}")
 
 
 def _flops(train: TrainConfig, folder: str) -> int:
-    _enter(folder)
+    enter(folder)
     return flops_per_sample(train)
 
 
 def _student(config: AblateConfig, student: Student, folder: str) -> None:
-    _enter(folder)
+    enter(folder)
     make_student(config, student)
 
 
 def _evaluation(config: AblateConfig, student: Student, folder: str) -> None:
-    _enter(folder)
+    enter(folder)
     evaluate_student(config, student)
 
 
 def _references(config: AblateConfig, trainings: Sequence[TrainConfig], side: int, folder: str) -> None:
-    _enter(folder)
+    enter(folder)
     evaluate_references(config, trainings, side)
-
-
-def _enter(folder: str) -> None:
-    """So that relative paths mean what they mean to the caller."""
-    if os.path.isdir(folder):
-        os.chdir(folder)

@@ -21,6 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from curation.config.train import TrainConfig
 from curation.errors import RunError
+from pipelines.cluster import enter, join_cluster
 
 RESTARTS = 3
 """Times that a group of workers is started again."""
@@ -39,7 +40,7 @@ def train_on_ray(
     Raises RunError where the workers failed more than `restarts` times.
     """
     if not ray.is_initialized():
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        join_cluster(address)
     # Ray's own notes on the run; what a training leaves is in its output
     with tempfile.TemporaryDirectory(prefix="curate-train-") as notes:
         trainer = TorchTrainer(
@@ -68,8 +69,7 @@ def _worker(given: dict[str, Any]) -> None:
     """What each worker does."""
     from curation.train.run import train
 
-    if os.path.isdir(given["folder"]):  # so that relative paths mean what they mean to the caller
-        os.chdir(given["folder"])
+    enter(given["folder"])
     train(TrainConfig.model_validate(given["config"]))
 
 

@@ -92,8 +92,8 @@ def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: Tokeni
     total, weights = 0.0, 0.0
     for kind, weight in captions.items():
         texts = [] if kind == "empty" or not weight else _texts(packed, kind)
-        ids = counts(texts, add_special_tokens=False)["input_ids"] if texts else []
-        total += weight * (float(np.mean([len(one) for one in ids])) if ids else 0.0)
+        ids = counts(texts, truncation=True)["input_ids"] if texts else []  # what is longer, no training reads
+        total += weight * (float(np.mean([len(one) - 2 for one in ids])) if ids else 0.0)
         weights += weight
     return total / weights
 

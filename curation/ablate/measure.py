@@ -6,8 +6,10 @@ scenes were asked for: `rich.share`, `short.colour`, `rich.kid`. Called by `stud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +26,25 @@ from curation.evaluate.metric import Floats, Metric
 from curation.evaluate.nearest import Nearest
 from curation.evaluate.preference import HpsV2, PickScore, PreferenceClip
 from curation.evaluate.prompts import Prompt, held_out_prompts
-from curation.evaluate.results import Results
+from curation.evaluate.results import About, Results
 from curation.evaluate.scenes import JudgeMetric, judge_features, true_pictures
 from curation.evaluate.spectrum import HighFrequency, SpectrumDistance
 from curation.evaluate.vqa import VqaScore
+from curation.model_signature import model_signature
+from curation.models import check_model
 from curation.scenes.judge import ASKED, Mentioned
 
 SCENE_KINDS: dict[str, Mentioned] = {"rich": "dense", "short": "short"}
 """How scenes are asked for, in settings, and the kind of description that it is."""
 OF_PICTURES = (HighFrequency.name, SpectrumDistance.name, "kid", Nearest.name)
 """Metrics of the embedded world beside the judge's."""
+UNJUDGED = {
+    HighFrequency.name: "is best at 1, so more is not better",
+    Nearest.name: "falls with the number of training pictures alone",
+}
+"""Metrics of which neither more nor less is better."""
+VERSION = 1
+"""To be raised where the judge, the studio or a metric comes to measure otherwise: older evaluations are done again."""
 MODEL_METRICS = {"clip": "clip_score", "pickscore": "pick_score", "hpsv2": "hps_v2", "vqa": "vqa_score"}
 """Names in settings, and the metrics' own where they differ."""
 THUMBNAIL = 12
@@ -61,8 +72,35 @@ def check_metrics(config: AblateConfig) -> None:
     for path, name in given:
         if name not in names:
             raise ConfigError(path, f"{name!r} is not measured; there is {', '.join(names)}")
-        if name.endswith(f".{HighFrequency.name}"):
-            raise ConfigError(path, f"{name!r} is best at 1, so more is not better; it is reported, and judges nothing")
+        if (why := UNJUDGED.get(name.partition(".")[2])) is not None:
+            raise ConfigError(path, f"{name!r} {why}; it is reported, and judges nothing")
+
+
+def check_models(config: AblateConfig) -> None:
+    """Refuse metrics whose models, or whose reference pictures, are not there. Raises ConfigError."""
+    if not isinstance(config.evaluation, ModelEvaluation):
+        return
+    for path, metric in _placed(config.evaluation):
+        _scorer(path, metric, 0).check(online=True)
+        if metric.processor is not None:
+            check_model(f"{path}.processor", metric.processor, None, online=True)
+    if config.evaluation.reference is not None:
+        _reference_files(config.evaluation)
+
+
+def evaluation_identity(evaluation: Evaluation) -> dict[str, Any]:
+    """What decides the scores of a given model: settings, prompts, and of local files what they hold."""
+    texts = "\n".join(f"{prompt.kind}\t{prompt.text}" for prompt in prompts_of(evaluation))
+    found = {
+        "version": VERSION,
+        "settings": evaluation.model_dump(mode="json"),
+        "prompts": hashlib.sha256(texts.encode()).hexdigest(),
+    }
+    if isinstance(evaluation, ModelEvaluation):
+        found["models"] = {path: model_signature(path, metric.model) for path, metric in _placed(evaluation)}
+        if evaluation.reference is not None:
+            found["reference"] = [[path.name, path.stat().st_size] for path in _reference_files(evaluation)]
+    return found
 
 
 def prompts_of(evaluation: Evaluation) -> list[Prompt]:
@@ -122,10 +160,14 @@ def directions(evaluation: Evaluation, results: Results) -> dict[str, bool | Non
     """By name, whether more is better; None where neither is."""
     found = {}
     for name in scores_of(evaluation, results):
-        own = name.partition(".")[2] if isinstance(evaluation, SceneEvaluation) else MODEL_METRICS.get(name, name)
-        about = results.about.get(own) or results.about[f"judge.{own}"]
-        found[name] = about.higher_is_better
+        found[name] = about(evaluation, results, name).higher_is_better
     return found
+
+
+def about(evaluation: Evaluation, results: Results, name: str) -> About:
+    """What is known of a metric by its name in settings."""
+    own = name.partition(".")[2] if isinstance(evaluation, SceneEvaluation) else MODEL_METRICS.get(name, name)
+    return results.about.get(own) or results.about[f"judge.{own}"]
 
 
 def thumbnails(images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
@@ -137,46 +179,59 @@ def thumbnails(images: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
 def _of_models(evaluation: ModelEvaluation) -> list[Metric]:
     gpus = _gpus()
     embedders: dict[tuple[str | None, ...], ClipEmbedder] = {}
-
-    def embedder(path: str, metric: MetricSettings) -> ClipEmbedder:
+    made: list[Metric] = []
+    for path, metric in _placed(evaluation):
         key = metric.model, metric.revision, metric.processor
         if key not in embedders:
-            processor = None if metric.processor is None else ModelSettings(model=metric.processor)
-            model = ModelSettings(model=metric.model, revision=metric.revision)
-            clip = PreferenceClip(path, model, processor, gpus)
-            clip.setup()
-            embedders[key] = ClipEmbedder(clip)
-        return embedders[key]
-
-    made: list[Metric] = []
-    for place, metric in enumerate(evaluation.metrics):
-        path = f"evaluation.metrics.{place}"
-        if metric.name == "vqa":
-            vqa = VqaScore(path, ModelSettings(model=metric.model, revision=metric.revision), gpus)
-            vqa.setup()
-            made.append(vqa)
-        else:
-            embed = embedder(path, metric)
-            compared = embed_all(embed, _reference(evaluation)) if metric.name in ("cmmd", "kid") else None
-            made.append(_of_clip(metric.name, embed, compared))
+            scorer = _scorer(path, metric, gpus)
+            scorer.setup()
+            if isinstance(scorer, VqaScore):
+                made.append(scorer)
+                continue
+            embedders[key] = ClipEmbedder(scorer)
+        embed = embedders[key]
+        compared = embed_all(embed, _reference(evaluation)) if metric.name in ("cmmd", "kid") else None
+        made.append(_of_clip(metric.name, embed, compared))
     return made
+
+
+def _placed(evaluation: ModelEvaluation) -> list[tuple[str, MetricSettings]]:
+    """Each metric with the dotted path of its settings."""
+    return [(f"evaluation.metrics.{place}", metric) for place, metric in enumerate(evaluation.metrics)]
+
+
+def _scorer(path: str, metric: MetricSettings, gpus: float) -> VqaScore | PreferenceClip:
+    """What computes a metric, not yet loaded."""
+    model = ModelSettings(model=metric.model, revision=metric.revision)
+    if metric.name == "vqa":
+        return VqaScore(path, model, gpus)
+    processor = None if metric.processor is None else ModelSettings(model=metric.processor)
+    return PreferenceClip(path, model, processor, gpus)
 
 
 def _of_clip(name: str, embed: ClipEmbedder, reference: npt.NDArray[np.floating] | None) -> Metric:
     if reference is not None:
-        return Cmmd(embed, reference) if name == "cmmd" else Kid(embed, reference)
+        # Embeddings have length 1: with the paper's gamma of 1/D the kernel would hardly see more than their means.
+        return Cmmd(embed, reference) if name == "cmmd" else Kid(embed, reference, gamma=1)
     if name == "clip":
         return ClipScore(embed)
     return PickScore(embed) if name == "pickscore" else HpsV2(embed)
 
 
-def _reference(evaluation: ModelEvaluation) -> list[Image.Image]:
+def _reference(evaluation: ModelEvaluation) -> Iterator[Image.Image]:
+    for path in _reference_files(evaluation):
+        with Image.open(path) as image:
+            yield image.convert("RGB")
+
+
+def _reference_files(evaluation: ModelEvaluation) -> list[Path]:
+    """Raises ConfigError where there is none."""
     assert evaluation.reference is not None
     folder = Path(evaluation.reference).expanduser()
     paths = sorted(p for p in folder.glob("**/*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     if not paths:
         raise ConfigError("evaluation.reference", f"no pictures (jpg, png, webp) in {folder}")
-    return [Image.open(path) for path in paths]
+    return paths
 
 
 def _gpus() -> float:

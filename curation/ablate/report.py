@@ -66,6 +66,7 @@ def write_report(folder: Path, found: Found) -> Path:
         claims=_claims(found),
         effects=_effects(found),
         metrics=rows,
+        better={row.name: row.better for row in rows},
         papers=_papers(found),
         grids=_grids(found),
         charts=_charts(arms),
@@ -108,7 +109,7 @@ def _interval(label: str, estimate: Mapping[str, Any], decided: bool | None = No
 
 
 def _metrics(found: Found) -> list[Row]:
-    words = {True: "more", False: "less", None: "near 1"}
+    words = {True: "more", False: "less", None: "neither"}
     return [
         Row(
             name=name,

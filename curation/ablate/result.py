@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from curation.ablate.analysis import analyse
 from curation.ablate.arms import Arm, differences
 from curation.ablate.corpora import CorpusFacts, caption_tokens
-from curation.ablate.measure import directions, scores_of
+from curation.ablate.measure import about, directions, scores_of
 from curation.ablate.students import Student, read_evaluation
 from curation.config.ablate import AblateConfig
 from curation.evaluate.results import Results
@@ -59,9 +59,12 @@ def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str,
             "config": config.model_dump(mode="json"),
             "arms": [_arm(one, results) for one, results in zip(made, found, strict=True)],
             "means": {name: _means(values) for name, values in scores.items()},
-            "differences": [asdict(d) for d in differences([one.arm for one in made])],
+            "differences": [asdict(d) for d in differences([_as_trained(one) for one in made])],
             "references": {name: _reference(config, folder) for name, folder in references.items()},
-            "metrics": {name: {"higher_is_better": better[name], "paper": _paper(name, any_results)} for name in names},
+            "metrics": {
+                name: {"higher_is_better": better[name], "paper": about(evaluation, any_results, name).paper}
+                for name in names
+            },
             "prompts": [
                 {"text": text, "kind": kind} for text, kind in zip(any_results.prompts, any_results.kinds, strict=True)
             ],
@@ -70,6 +73,14 @@ def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str,
         }
     )
     return result
+
+
+def _as_trained(one: Made) -> Arm:
+    """The arm with what fairness made of its steps and warm-up."""
+    trained = one.students[0].train
+    return replace(
+        one.arm, train=one.arm.train.model_copy(update={"loop": trained.loop, "optimizer": trained.optimizer})
+    )
 
 
 def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str, Any]:
@@ -128,12 +139,6 @@ def _reference(config: AblateConfig, folder: Path) -> dict[str, Any]:
     results, written = read_evaluation(folder)
     means = {name: float(np.nanmean(values)) for name, values in scores_of(config.evaluation, results).items()}
     return {"folder": str(folder), "pictures": written["pictures"], "means": means}
-
-
-def _paper(name: str, results: Results) -> str:
-    own = name.partition(".")[2] or name
-    about = next((results.about[key] for key in (own, f"judge.{own}") if key in results.about), None)
-    return about.paper if about else ""
 
 
 def _plain(value: Any) -> Any:

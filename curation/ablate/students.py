@@ -18,17 +18,18 @@ import numpy as np
 from PIL import Image
 
 from curation.ablate.corpora import training_thumbnails
-from curation.ablate.measure import make_metrics, prompts_of
+from curation.ablate.measure import evaluation_identity, make_metrics, prompts_of
 from curation.config.ablate import AblateConfig, SceneEvaluation
 from curation.config.koala import TeacherSettings
 from curation.config.train import TrainConfig
+from curation.encode.signatures import teacher_signature
 from curation.evaluate.evaluate import Sample, evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
 from curation.scenes.studio import SIDE
 from curation.storage import storage_errors
-from curation.train.trained import teacher_files, teacher_of, teacher_sampler, trained_sampler
+from curation.train.trained import teacher_of, teacher_sampler, trained_sampler
 
 if TYPE_CHECKING:
     from curation.train.watcher import Watcher
@@ -113,7 +114,10 @@ def _evaluate_truth(config: AblateConfig, prompts: Sequence[Prompt], side: int |
 
 
 def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: Path) -> None:
-    identity = {"settings": settings.model_dump(mode="json"), "files": teacher_files(settings)}
+    identity = {
+        "settings": settings.model_dump(mode="json"),
+        "files": teacher_signature("train.recipe.teacher", settings),
+    }
 
     _once(config, folder, identity, lambda: teacher_sampler(settings), None)
 
@@ -122,7 +126,7 @@ def _once(
     config: AblateConfig, folder: Path, identity: dict[str, Any], make: Callable[[], Sample], packed: str | None
 ) -> Results:
     """Evaluate what `make` gives a sampler for, unless `folder` holds that evaluation."""
-    identity = {**identity, "evaluation": config.evaluation.model_dump(mode="json")}
+    identity = {**identity, "evaluation": evaluation_identity(config.evaluation)}
     path = folder / EVALUATION
     if path.exists():
         results, written = read_evaluation(folder)

@@ -32,7 +32,8 @@ class Verdict:
     sign_test: float
     """Exact two-sided p-value over seeds."""
     seeds_needed: int | None
-    """Seeds in all that would decide; None where it is decided, where no number would, or where over 1,000 would."""
+    """Seeds in all that would decide; None where it is decided, where what matters is excluded, or where no number up
+    to 1,000 would."""
 
 
 def judge(
@@ -48,7 +49,8 @@ def judge(
         outcome = "supported"
     elif high < 0 and -mean >= minimum_effect:
         outcome = "contradicted"
-    needed = None if outcome != "undecided" else seeds_needed(estimate, minimum_effect, level)
+    excluded = -minimum_effect < low and high < minimum_effect
+    needed = None if outcome != "undecided" or excluded else seeds_needed(estimate, minimum_effect, level)
     p = sign_test(estimate.seeds)
     sentence = (
         f"{_opening(outcome, better, worse)} in {metric}: "
@@ -56,7 +58,7 @@ def judge(
         f"{sum(d > 0 for d in estimate.seeds)} of {len(estimate.seeds)} seeds in favour, sign test p = {p:.2g})."
     )
     if outcome == "undecided":
-        sentence += " " + _why_undecided(estimate, minimum_effect, needed)
+        sentence += " " + _why_undecided(estimate, minimum_effect, needed, excluded)
     return Verdict(
         better=better,
         worse=worse,
@@ -98,9 +100,9 @@ def _opening(outcome: Outcome, better: str, worse: str) -> str:
     return f"Undecided at this size: {better} against {worse}"
 
 
-def _why_undecided(estimate: Estimate, minimum_effect: float, needed: int | None) -> str:
+def _why_undecided(estimate: Estimate, minimum_effect: float, needed: int | None, excluded: bool) -> str:
     least = _number(minimum_effect)
-    if -minimum_effect < estimate.low and estimate.high < minimum_effect:
+    if excluded:
         return f"A difference of {least} or more, the smallest that was to matter, is excluded either way."
     if abs(estimate.mean) >= minimum_effect:
         what = "tell it from none"

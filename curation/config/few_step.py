@@ -26,4 +26,4 @@ class FewStepSettings(Settings):
     @property
     def student_sampling(self) -> SamplingSettings:
         """How the copy is sampled."""
-        return SamplingSettings(steps=self.steps, guidance=1.0, timestep_spacing="trailing")
+        return SamplingSettings(steps=self.steps, guidance=1.0, scheduler="euler", timestep_spacing="trailing")

@@ -20,6 +20,8 @@ class SamplingSettings(Settings):
     """Denoising steps: 25 for a student of SDXL-Base, 10 for one of SDXL-Turbo or SDXL-Lightning (KOALA, §4)."""
     guidance: float = Field(7.5, ge=0)
     """Guidance scale; 1 or less is without guidance. The paper samples students of distilled teachers at 3.5."""
+    scheduler: Literal["euler", "euler_ancestral", "ddim", "dpmsolver++"] | None = None
+    """By diffusers' names; ancestral ones add noise again at each step. Not given: the pipeline's own."""
     timestep_spacing: Literal["trailing", "leading", "linspace"] = "trailing"
     """Trailing begins at the noisiest step; leading would begin at σ = 8.4 instead of 14.6 with 10 steps of SDXL."""
 

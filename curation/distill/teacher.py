@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.models import AutoencoderKL
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from curation.config.koala import SamplingSettings, TeacherSettings
+from curation.distill.sampling import scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
-from curation.encode.signatures import part_signatures
+from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
-from curation.model_signature import file_signature, model_signature
 from curation.models import fetch_file, is_local, load_options, located
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -73,13 +72,9 @@ class Teacher:
 
     def scaled(self, latents: Tensor) -> Tensor:
         """Latents as the VAE gives them → as the U-Net takes them, float32 on the teacher's device."""
-        config = self.pipeline.vae.config
         latents = latents.to(self.device).float()
-        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        if mean is not None and std is not None:  # Playground v2.5's VAE has them
-            shape = (1, -1, 1, 1)
-            latents = (latents - latents.new_tensor(mean).view(shape)) / latents.new_tensor(std).view(shape)
-        scaled: Tensor = latents * config.scaling_factor
+        mean, std = spread(self.pipeline.vae, latents)
+        scaled: Tensor = (latents - mean) / std * self.pipeline.vae.config.scaling_factor
         return scaled
 
     def encode_texts(self, captions: Sequence[str]) -> Text:
@@ -113,13 +108,11 @@ class Teacher:
         return made
 
     def save_with(self, unet: UNet2DConditionModel, sampling: SamplingSettings, folder: Path) -> None:
-        """Write the pipeline around another U-Net in fp16, with the spacing that it is sampled at."""
+        """Write the pipeline around another U-Net in fp16, with the scheduler that it is sampled by."""
         made = self.pipeline_of(frozen_copy(unet, torch.float16))
         for name in ("vae", "text_encoder", "text_encoder_2"):  # copies, for the teacher goes on in its own precision
             setattr(made, name, copy.deepcopy(getattr(made, name)).half())
-        made.scheduler = type(made.scheduler).from_config(
-            made.scheduler.config, timestep_spacing=sampling.timestep_spacing
-        )
+        made.scheduler = scheduler_of(made, sampling)
         made.save_pretrained(folder, safe_serialization=True)
 
     def check_cache(self, cache: CacheFacts) -> None:
@@ -129,15 +122,7 @@ class Teacher:
 
     def signature(self) -> dict[str, Any]:
         """What names this teacher: its files' hashes, or its name and revision on the hub."""
-        given = self.settings
-        found: dict[str, Any] = {"model": given.model, "revision": given.revision}
-        if is_local(given.model):
-            folder = Path(given.model).expanduser()
-            names = ("unet", "vae", "text_encoder", "text_encoder_2")
-            found = {name: model_signature("recipe.teacher.model", str(folder / name)) for name in names}
-        if given.unet and Path(given.unet).expanduser().is_file():
-            found["unet_file"] = file_signature("recipe.teacher.unet", given.unet)
-        return found
+        return teacher_signature("recipe.teacher", self.settings)
 
 
 def frozen_copy(model: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -145,34 +130,6 @@ def frozen_copy(model: UNet2DConditionModel, dtype: torch.dtype) -> UNet2DCondit
     frozen = UNet2DConditionModel.from_config(model.config).to(model.device, dtype).eval().requires_grad_(False)
     frozen.load_state_dict(model.state_dict())
     return frozen
-
-
-def sample(
-    pipeline: StableDiffusionXLPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    sampling: SamplingSettings,
-    batch: int = 32,
-) -> list[Image.Image]:
-    """A picture a prompt. Each has noise of its own seed, drawn on the CPU: the same in any batch and on any device.
-
-    Guidance is `sampling.guidance`; "" is what it is guided away from.
-    """
-    pipeline.scheduler = type(pipeline.scheduler).from_config(
-        pipeline.scheduler.config, timestep_spacing=sampling.timestep_spacing
-    )
-    images: list[Image.Image] = []
-    for start in range(0, len(prompts), batch):
-        given = list(prompts[start : start + batch])
-        dice = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch]]
-        images += pipeline(
-            prompt=given,
-            num_inference_steps=sampling.steps,
-            guidance_scale=sampling.guidance,
-            generator=dice,
-            output_type="pil",
-        ).images
-    return images
 
 
 def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:

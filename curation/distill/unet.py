@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from curation.config.koala import SamplingSettings
-from curation.distill.teacher import Teacher, frozen_copy, sample
+from curation.distill.sampling import sample
+from curation.distill.teacher import Teacher, frozen_copy
 from curation.encode.cache import CacheFacts
 from curation.train.recipe import Recipe
 

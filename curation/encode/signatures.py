@@ -1,5 +1,5 @@
 """Which models made what is stored: the key of the cache. The stage has it in its identity and its manifest; a trainer
-asks the same of its own models and compares.
+asks the same of its own models and compares. Checkpoints and ablations tell by it whether a teacher is still the same.
 """
 
 from __future__ import annotations
@@ -7,11 +7,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from curation.config.koala import TeacherSettings
 from curation.config.wuerstchen import CompressorSettings, PartSettings, TextSettings
 from curation.model_signature import file_signature, model_signature
 from curation.models import is_local
 
-VAE = "vae"
+UNET, VAE = "unet", "vae"
 SEMANTIC = "semantic"
 """A semantic compressor."""
 TEXT_PARTS = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -39,6 +40,20 @@ def part_signatures(
             found[part] = model_signature(setting, str(folder))
         else:
             found[part] = {"model": model, "revision": revision, "variant": variant}
+    return found
+
+
+def teacher_signature(setting: str, given: TeacherSettings) -> Signatures:
+    """Signatures of all that a teacher's answers depend on: its U-Net, from a file of its own where `given` names one,
+    and the rest of its pipeline. Raises ConfigError naming `setting` where a local part is missing."""
+    found = part_signatures(f"{setting}.model", given.model, given.revision, given.variant, given.vae)
+    if given.unet is None:
+        unet = PartSettings(model=given.model, revision=given.revision, subfolder=UNET)
+        found[UNET] = part_signature(f"{setting}.model", unet)
+    elif Path(given.unet).expanduser().is_file():
+        found[UNET] = file_signature(f"{setting}.unet", given.unet)
+    else:
+        found[UNET] = {"file": given.unet}
     return found
 
 

@@ -34,11 +34,12 @@ def nearest_distance(x: npt.ArrayLike, training: npt.ArrayLike) -> Floats:
 
 
 class Nearest(PromptMetric):
-    """Distance to the nearest training picture, by the features that `embed` gives. More is less of a copy."""
+    """Distance to the nearest training picture, by the features that `embed` gives. More is less of a copy; it is also
+    what fewer training pictures give."""
 
     name = "nearest_training"
     paper = "Somepalli et al. 2023 (nearest training image in a feature space); Carlini et al. 2023"
-    higher_is_better = True
+    higher_is_better = None
 
     def __init__(self, embed: Embed, training: npt.ArrayLike) -> None:
         """`training`: features [M, D] of the pictures that this model was trained on, by the same `embed`."""

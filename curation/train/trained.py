@@ -11,16 +11,12 @@ from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
 from curation.config.train import RecipeSettings, TrainConfig
 from curation.config.wuerstchen import StageBSettings, StageCSettings
-from curation.encode.signatures import compressor_signature, part_signature, text_signatures
+from curation.encode.signatures import compressor_signature, part_signature, teacher_signature, text_signatures
 from curation.errors import ConfigError
 from curation.evaluate.evaluate import Sample
-from curation.model_signature import model_signature
-from curation.models import is_local
 
 MODEL = "model"
 """Where below its output a training leaves what it learnt."""
-PIPELINE_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-"""Of a pipeline of SDXL's kind, that have weights."""
 
 
 class TokenizerPlace(NamedTuple):
@@ -56,7 +52,7 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
     """Hashes of the models that a training reads and its settings name, so that one that was trained again in the same
     place does not pass for the old one; of models on the hub, their names. Raises ConfigError where one is missing."""
     if (teacher := teacher_of(recipe)) is not None:
-        return teacher_files(teacher)
+        return teacher_signature("train.recipe.teacher", teacher)
     assert isinstance(recipe, StageCSettings)
     decode = recipe.decode
     found = {
@@ -70,14 +66,6 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
     if recipe.prior.weights is not None:
         found["prior"] = part_signature("train.recipe.prior.weights", recipe.prior.weights)
     return found
-
-
-def teacher_files(teacher: TeacherSettings) -> dict[str, Any]:
-    """The same of a teacher alone; nothing for one on the hub."""
-    if not is_local(teacher.model):
-        return {}
-    folder = Path(teacher.model).expanduser()
-    return {part: model_signature("train.recipe.teacher.model", str(folder / part)) for part in PIPELINE_PARTS}
 
 
 def trained_sampler(train: TrainConfig) -> Sample:
@@ -112,7 +100,7 @@ def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sample:
     fp32."""
     import torch
 
-    from curation.distill.teacher import sample
+    from curation.distill.sampling import sample
 
     gpu = torch.cuda.is_available()
     pipeline.to("cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)

@@ -11,16 +11,10 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
-import signal
-import socket
-import threading
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.data
@@ -28,6 +22,7 @@ import ray.data
 from curation.errors import ConfigError, CurationError, RunError
 from curation.fragments import Counts, Fragment
 from curation.stage import Partition, Pool, Pooled, Solo
+from pipelines.cluster import join_cluster, largest_machine
 from pipelines.engines import OnFragment
 
 RETRIES = 4
@@ -44,22 +39,7 @@ class RayEngine:
     name = "ray"
 
     def __init__(self, address: str | None = None) -> None:
-        if address is not None:
-            _check_reachable(address)
-        own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if address else own),
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ConfigError("--address", f"no Ray cluster at {address!r}: {_first_line(error)}") from None
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray puts its own in their place
-                signal.signal(number, handler)
+        join_cluster(address, object_store_memory=OBJECT_STORE_BYTES)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -72,7 +52,7 @@ class RayEngine:
 
     def check(self, stage: Pooled) -> None:
         asked = self._pool(stage).gpus
-        most = max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
+        most = largest_machine("GPU")
         if asked > most:
             there = f"the machine with the most has {most:g}" if most else "no machine of the cluster has any"
             raise ConfigError(f"stages.{stage.name}.run.gpus", f"{asked:g} GPUs a worker were asked for; {there}")
@@ -179,18 +159,3 @@ def _unpack(result: dict[str, Any]) -> None:
         raise ConfigError(result["path"], result["problem"])
     if "error" in result:
         raise RunError(result["error"])
-
-
-def _check_reachable(address: str) -> None:
-    """Refuse an address where nobody listens: Ray itself would try for minutes. Raises ConfigError."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon or not port.isdigit():
-        return  # "auto", or something that Ray will explain
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise ConfigError("--address", f"no Ray cluster at {address!r}: {error}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -77,7 +77,7 @@ def test_what_is_to_be_paid(tmp_path: Path, listed: Path) -> None:
 def test_equal_epochs_cannot_be_told_before_the_corpora_are_there(tmp_path: Path, listed: Path) -> None:
     _, found = planned(tmp_path, listed, fairness="equal_epochs")
     assert [training.steps for training in found.trainings] == [None, None]
-    assert "equal epochs need the corpora" in "\n".join(lines(found))
+    assert "fairness needs the corpora" in "\n".join(lines(found))
 
 
 def test_settings_that_cannot_work_are_named(tmp_path: Path, listed: Path) -> None:

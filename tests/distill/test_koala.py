@@ -14,7 +14,7 @@ from torch import Tensor
 
 from curation.config.koala import KoalaSettings, SamplingSettings
 from curation.distill.koala import Koala
-from curation.distill.teacher import sample
+from curation.distill.sampling import sample
 from curation.errors import ConfigError, CorruptionError
 from curation.train.draws import Draws
 from tests.tiny_sdxl import CHANNELS, POOLED, SIDE, TEXT, TOKENS, tiny_sdxl

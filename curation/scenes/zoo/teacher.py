@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ BATCH, STEPS, GUIDANCE = 50, 20, 3.0
 WHOLE, WORST = "scenes all right, dense held-out prompts", "the worst attribute's share, dense held-out prompts"
 ABOUT = f"""A `StableDiffusionXLPipeline` that paints scenes of the studio (`curation/scenes/studio.py`) from their
 descriptions at {SIDE} × {SIDE} pixels: SDXL's two text encoders, three-level U-Net and size conditioning in small. It
-predicts v; sampled with {STEPS} Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for soft pictures."""
+predicts v; sampled with {STEPS} ancestral Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for soft pictures."""
 REDUCED = (24, 12)
 """Some pictures are shown scaled down to these sides and up again, with that as their original size."""
 REDUCED_SHARE = 0.1
@@ -113,9 +113,10 @@ class Parts(nn.Module):
         return v
 
 
-def scheduler() -> EulerDiscreteScheduler:
-    """SDXL's noise schedule, predicting v, sampled from its noisiest end."""
-    return EulerDiscreteScheduler(
+def scheduler() -> EulerAncestralDiscreteScheduler:
+    """SDXL's noise schedule, predicting v, sampled from its noisiest end, with new noise at each step: a texture's phase
+    is nobody's to say, and without noise the model paints the mean of all phases, which is none."""
+    return EulerAncestralDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
