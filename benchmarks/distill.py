@@ -30,9 +30,9 @@ from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettin
 from curation.config.train import OptimizerSettings
 from curation.distill.inherit import inherit_map
 from curation.distill.koala import Koala
+from curation.distill.sampling import sample
 from curation.distill.student import student_config
 from curation.distill.taps import pair_places
-from curation.distill.sampling import sample
 from curation.distill.teacher import Teacher, frozen_copy
 from curation.train.draws import Draws
 from curation.train.loop import total_loss

@@ -1,4 +1,4 @@
-"""Evaluations with published models: what is refused beforehand, what makes an evaluation stale, and the scores' names."""
+"""Evaluations by published models: what is refused beforehand, what makes one stale, and what its scores are called."""
 
 from __future__ import annotations
 
