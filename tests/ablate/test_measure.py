@@ -1,4 +1,4 @@
-"""Evaluations by published models: what is refused beforehand, what makes one stale, and what its scores are called."""
+"""Evaluations by published models: what is refused beforehand, what makes one stale, what its scores are called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a pipeline: its own where precisions agree, pictures where they do not; by the scheduler asked for."""
+"""Pictures of a pipeline: its own where precisions agree, by the scheduler that is asked for."""
 
 from __future__ import annotations
 
