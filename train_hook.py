@@ -54,8 +54,31 @@ def main() -> int:
         return 2
     except CurationError as error:
         log.exception("the run failed")
-        err.print(f"[bold red]failed[/] {escape(str(error))}")
+        err.print(f"[bold red]failed[/] {escape(str(error))}{_see_log()}")
         return 1
+    except Exception as error:
+        if not logging.getLogger().handlers:
+            raise
+        log.exception("the run failed")
+        err.print(f"[bold red]failed[/] {escape(_told(error))}{_see_log()}")
+        return 1
+
+
+def _told(error: Exception) -> str:
+    """What an error that is none of ours says: memory that is not there, else a bug."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the device has too little memory: a smaller data.batch with more loop.accumulate, "
+            "loop.gradient_checkpointing, or a corpus with a stage `encode` takes less"
+        )
+    return f"a bug: {type(error).__name__}: {error}"
+
+
+def _see_log() -> str:
+    files = [
+        handler.baseFilename for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)
+    ]
+    return f" (log: {escape(files[0])})" if files else ""
 
 
 def _train(given: argparse.Namespace) -> int:

@@ -70,9 +70,6 @@ def ours(size: Size, student: str, device: torch.device, dtype: torch.dtype, cac
             latents = teacher.encode_pixels(batch["pixels"]) / teacher.pipeline.vae.config.scaling_factor
         batch = {name: part for name, part in batch.items() if name != "pixels"}
         batch |= {"latents": latents.half().cpu(), "text": text.half().cpu(), "pooled": pooled.half().cpu()}
-        teacher.pipeline.vae.to("cpu")
-        teacher.pipeline.text_encoder.to("cpu")
-        teacher.pipeline.text_encoder_2.to("cpu")
     recipe.model.to(device).train()
     if device.type == "cuda":
         recipe.model.enable_gradient_checkpointing()

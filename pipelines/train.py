@@ -49,7 +49,7 @@ def train_on_ray(
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=RunConfig(
                 name=config.name,
-                storage_path=notes if address is None else config.output,
+                storage_path=notes if address is None else os.path.abspath(config.output),
                 failure_config=FailureConfig(max_failures=restarts),
             ),
         )

@@ -38,7 +38,8 @@ class EncodeSettings(Settings):
     upscale: bool = False
     """Enlarge pictures that were packed smaller than `resolution`, as `data.upscale` of a training."""
     dtype: Literal["fp16", "bf16"] = "fp16"
-    """Of what is stored. Both take two bytes a number; fp16 is eight times as fine, and ends at 65,504."""
+    """Of what is stored. Both take two bytes a number; fp16 is eight times as fine, and ends at 65,504; what a
+    model computes in bf16 is no finer for it."""
     latents: bool = True
     """Store latents, as the VAE gives them: the mean of the posterior, not scaled."""
     texts: tuple[str, ...] = ("primary",)

@@ -117,7 +117,7 @@ class TrainConfig(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Name of the run."""
     output: str
-    """Folder of the run, on a local disk: checkpoints, metrics, grids, report, and `model/`, what was learnt."""
+    """Folder of the run, on a disk that all ranks share: checkpoints, metrics, report; `model/` is what was learnt."""
     seed: int = 0
     """Decides first weights, order, captions, noise and timesteps."""
     recipe: RecipeSettings

@@ -44,7 +44,7 @@ class FewStep(UNetRecipe):
         start = self.starts[step].to(device)
         end = torch.cat([self.starts[1:], torch.tensor([-1])])[step].to(device)
         text, pooled = texts_of(batch, teacher, torch.zeros(count, dtype=torch.bool))
-        added = {"text_embeds": pooled, "time_ids": sizes_of(batch).to(device, text.dtype)}
+        added = {"text_embeds": pooled, "time_ids": sizes_of(batch).to(device).float()}
         noisy = add_noise(clean, noise, self._kept(start))
         landed = self._many_steps(noisy, start, end, text, added)
         target = one_step_target(teacher.prediction, noisy, landed, self._kept(start), self._kept(end))

@@ -68,7 +68,7 @@ class Koala(UNetRecipe):
         kept = teacher.kept[timesteps]
         text, pooled = texts_of(batch, teacher, draws.uniform("caption", count) < self.settings.caption_dropout)
         sizes = sizes_of(batch, self.settings.constant_size)
-        added = {"text_embeds": pooled, "time_ids": sizes.to(device, text.dtype)}
+        added = {"text_embeds": pooled, "time_ids": sizes.to(device).float()}  # bf16 knows no 1457
         noisy = add_noise(clean, noise, kept)
         taught: Tensor | None = None
         features: dict[str, Tensor] = {}

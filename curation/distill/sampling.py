@@ -25,8 +25,8 @@ SCHEDULERS: dict[str, Any] = {
     "ddim": DDIMScheduler,
     "dpmsolver++": DPMSolverMultistepScheduler,
 }
-DECODED = 4 * 1024 * 1024
-"""Pixels."""
+AT_ONCE = 4 * 1024 * 1024
+"""Pixels that a VAE gets at once."""
 
 
 def sample(
@@ -64,18 +64,23 @@ def scheduler_of(pipeline: StableDiffusionXLPipeline, sampling: SamplingSettings
 
 @torch.no_grad()
 def decoded(pipeline: StableDiffusionXLPipeline, latents: Tensor) -> list[Image.Image]:
-    """Pictures of scaled latents [B, C, h, w], in the VAE's own precision, as many at once as have `DECODED` pixels.
+    """Pictures of scaled latents [B, C, h, w], in the VAE's own precision.
 
     Diffusers' pipeline decodes in fp32 only where it raises the VAE to that itself: not one that is in fp32 beside a
     U-Net in fp16, as SDXL's has to be.
     """
     vae: AutoencoderKL = pipeline.vae
     latents = unscaled(vae, latents.to(vae.dtype))
-    count = max(1, DECODED // (latents.shape[2] * latents.shape[3] * pipeline.vae_scale_factor**2))
+    pixels = latents.shape[2] * latents.shape[3] * pipeline.vae_scale_factor**2
     images: list[Image.Image] = []
-    for part in torch.split(latents, count):
+    for part in torch.split(latents, at_once(pixels)):
         images += pipeline.image_processor.postprocess(vae.decode(part).sample, output_type="pil")
     return images
+
+
+def at_once(pixels: int) -> int:
+    """Pictures of so many pixels that a VAE gets at once."""
+    return max(1, AT_ONCE // pixels)
 
 
 def unscaled(vae: AutoencoderKL, latents: Tensor) -> Tensor:

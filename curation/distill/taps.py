@@ -82,4 +82,4 @@ class Taps:
         try:
             yield self._features
         finally:
-            self._listening = False
+            self._features, self._listening = {}, False  # or they would live on until the next pass

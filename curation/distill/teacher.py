@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from curation.config.koala import SamplingSettings, TeacherSettings
-from curation.distill.sampling import scheduler_of, spread
+from curation.distill.sampling import at_once, scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
@@ -40,6 +40,11 @@ class Teacher:
         self.unet: UNet2DConditionModel = self.pipeline.unet
         for part in (self.unet, self.pipeline.vae, self.pipeline.text_encoder, self.pipeline.text_encoder_2):
             part.requires_grad_(False).eval()
+        if "beta_start" not in self.pipeline.scheduler.config:
+            kind = type(self.pipeline.scheduler).__name__
+            raise ConfigError(
+                "recipe.teacher.model", f"its {kind} has no betas; teachers are of DDPM's noise schedules"
+            )
         schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
         self.kept: Tensor = schedule.alphas_cumprod
         """ᾱ by timestep, float32 [1000 or so]."""
@@ -67,8 +72,11 @@ class Teacher:
         """Scaled latents, float32 [B, C, H/f, W/f], of uint8 `pixels` [B, 3, H, W]: the mean of the posterior, so that
         latents from a cache are the same."""
         vae: AutoencoderKL = self.pipeline.vae
-        images = pixels.to(self.device, vae.dtype) / 127.5 - 1
-        return self.scaled(vae.encode(images).latent_dist.mean)
+        parts = []
+        # A batch at once would need gigabytes a layer: 32 pictures of 1024 pixels 8.6 in bf16.
+        for part in torch.split(pixels, at_once(pixels.shape[2] * pixels.shape[3])):
+            parts.append(vae.encode(part.to(self.device, vae.dtype) / 127.5 - 1).latent_dist.mean)
+        return self.scaled(torch.cat(parts))
 
     def scaled(self, latents: Tensor) -> Tensor:
         """Latents as the VAE gives them → as the U-Net takes them, float32 on the teacher's device."""

@@ -59,6 +59,11 @@ class StreamDataset(IterableDataset[TorchBatch]):
         self._loaded = False
         self._given = 0
 
+    @property
+    def sizes(self) -> frozenset[tuple[int, int]]:
+        """As `CorpusLoader.sizes`."""
+        return frozenset(self._view.size(shape) for corpus in self.stream.samples.corpora for shape in corpus.buckets)
+
     def __len__(self) -> int:
         return len(self.stream) - self.stream.step
 
@@ -174,6 +179,11 @@ class CorpusLoader:
             persistent_workers=workers > 0,
             **options,
         )
+
+    @property
+    def sizes(self) -> frozenset[tuple[int, int]]:
+        """(width, height) that pictures come in, or came in when they were encoded."""
+        return self._dataset.sizes
 
     def __len__(self) -> int:
         """Batches of the whole epoch, the same for every rank."""

@@ -1,7 +1,7 @@
 """Checkpoints: a folder a step, whole or not there, the last few kept.
 
     RUN/checkpoints/00001200/  model.safetensors …   weights, a file a module
-                               state.pt              optimiser, schedule, random numbers (tensors and plain values only)
+                               state.pt              optimiser, schedule, scaler (tensors and plain values only)
                                state.json            step, the stream's state
 
 A checkpoint is written under a temporary name, fsynced and renamed, so a run that is killed while it writes one goes on
@@ -38,9 +38,9 @@ class Checkpoint:
     step: int
     """Optimiser steps done."""
     weights: Mapping[str, Mapping[str, Tensor]]
-    """State dicts by name: `student`, `ema`, …"""
+    """State dicts by name: `model`, `ema`."""
     states: Mapping[str, Any]
-    """Optimiser, schedule, random numbers: tensors, and plain values in lists and dicts."""
+    """Optimiser, schedule, scaler: tensors, and plain values in lists and dicts."""
     facts: Mapping[str, Any]
     """Plain JSON: the stream's state, what must match."""
 

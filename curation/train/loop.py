@@ -26,7 +26,7 @@ from curation.train.checkpoint import Checkpoint, latest_checkpoint, load_checkp
 from curation.train.draws import Draws
 from curation.train.flops import flops_of
 from curation.train.identity import check_identity, identity
-from curation.train.metrics import Metrics, peak_memory
+from curation.train.metrics import Metrics, Window, peak_memory
 from curation.train.optimizer import make_optimizer, make_schedule
 from curation.train.recipe import Recipe, TorchBatch
 from curation.train.watcher import Watcher
@@ -64,8 +64,9 @@ class Loop:
         """Of a sample, forward and back, with the frozen models."""
         if (path := latest_checkpoint(self.folder / CHECKPOINTS)) is not None:
             self._load(load_checkpoint(path))
+        self._check_together()
         self._batches = self._endless()
-        self._window = _Window()
+        self._window = Window()
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -113,12 +114,7 @@ class Loop:
                 self.flops = self._count(batch, number)
             with self.accelerator.accumulate(self.model):
                 losses, total = self._losses(self.model, prepared)
-                if not torch.isfinite(total):
-                    raise RunError(
-                        f"the loss is {total.item()} at step {self.step + 1}; "
-                        f"{', '.join(f'{name} {value.mean().item():.4g}' for name, value in losses.items())}; "
-                        f"the keys of the batch: {', '.join(batch['keys'])}"
-                    )
+                self._check_finite(losses, total, batch)
                 self.accelerator.backward(total)
                 if self.accelerator.sync_gradients and self.config.optimizer.clip is not None:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
@@ -129,6 +125,30 @@ class Loop:
         self.step += 1
         self.average.update(self.step)
         return norm
+
+    def _check_together(self) -> None:
+        """Refuse to go on where ranks do not: each reads the checkpoints in its own `output`."""
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
+        if len(set(steps)) > 1:
+            raise ConfigError(
+                "output", f"ranks would go on from steps {sorted(set(steps))}: {self.folder} must be a folder of all"
+            )
+
+    def _check_finite(self, losses: Mapping[str, Tensor], total: Tensor, batch: TorchBatch) -> None:
+        """Raises RunError on all ranks where the loss of one is no number: the others would wait for it."""
+        wrong = ~torch.isfinite(total.detach())
+        if self.accelerator.num_processes > 1:
+            anywhere = bool(self.accelerator.reduce(wrong.float().reshape(1), reduction="sum").item())
+        else:
+            anywhere = bool(wrong)
+        if anywhere and not wrong:
+            raise RunError(f"the loss of another rank is no number at step {self.step + 1}")
+        if anywhere:
+            raise RunError(
+                f"the loss is {total.item()} at step {self.step + 1}; "
+                f"{', '.join(f'{name} {value.mean().item():.4g}' for name, value in losses.items())}; "
+                f"the keys of the batch: {', '.join(batch['keys'])}"
+            )
 
     def _prepare(self, batch: TorchBatch, number: int) -> Any:
         share = self.config.data.batch // self.accelerator.num_processes
@@ -172,7 +192,7 @@ class Loop:
 
     def _line(self, norm: Tensor | None) -> dict[str, Any]:
         """What happened since the last line, over all ranks."""
-        window, self._window = self._window, _Window()
+        window, self._window = self._window, Window()
         means = self.accelerator.reduce(window.means(self.accelerator.device), reduction="mean")
         total = means.pop("total").item()
         seconds = time.monotonic() - window.started
@@ -261,22 +281,3 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float], sampl
 def grid_seeds(config: TrainConfig) -> list[int]:
     """A seed for each prompt of the grids."""
     return [config.grids.seed + i for i in range(len(config.grids.prompts))]
-
-
-class _Window:
-    """What happened since the last line of metrics."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.waited = 0.0
-        self.samples = self.epoch = self._batches = 0
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, losses: Mapping[str, Tensor], samples: int, epoch: int) -> None:
-        for name, value in losses.items():
-            mean = value.detach().mean()
-            self._sums[name] = self._sums[name] + mean if name in self._sums else mean
-        self.samples, self.epoch, self._batches = self.samples + samples, epoch, self._batches + 1
-
-    def means(self, device: torch.device) -> dict[str, Tensor]:
-        return {name: (total / self._batches).to(device) for name, total in self._sums.items()}

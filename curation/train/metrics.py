@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensorboardX import SummaryWriter
+from torch import Tensor
 
 METRICS = "metrics.jsonl"
 
@@ -38,6 +40,25 @@ class Metrics:
 
     def close(self) -> None:
         self._board.close()
+
+
+class Window:
+    """What happened since the last line."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.waited = 0.0
+        self.samples = self.epoch = self._batches = 0
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, losses: Mapping[str, Tensor], samples: int, epoch: int) -> None:
+        for name, value in losses.items():
+            mean = value.detach().mean()
+            self._sums[name] = self._sums[name] + mean if name in self._sums else mean
+        self.samples, self.epoch, self._batches = self.samples + samples, epoch, self._batches + 1
+
+    def means(self, device: torch.device) -> dict[str, Tensor]:
+        return {name: (total / self._batches).to(device) for name, total in self._sums.items()}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ comes from `Draws`, so a step is a pure function of the weights, the seed and th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ class Recipe(ABC):
     def check_cache(self, cache: CacheFacts) -> None:
         """Refuse cached tensors of other models than the recipe's. Raises ConfigError."""
         raise ConfigError("data.corpora", f"{type(self).__name__} cannot be trained on cached tensors: give pictures")
+
+    def check_sizes(self, sizes: Collection[tuple[int, int]]) -> None:
+        """Refuse pictures of (width, height) that the models cannot take. Raises ConfigError."""
 
     def signature(self) -> Mapping[str, Any]:
         """What must be the same for a checkpoint to be gone on with, beside the config; plain JSON."""

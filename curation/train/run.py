@@ -109,6 +109,7 @@ def _loop(config: TrainConfig, accelerator: Accelerator, watcher: Watcher) -> It
         pin_memory=accelerator.device.type == "cuda",
     )
     try:
+        recipe.check_sizes(loader.sizes)
         yield Loop(config, recipe, loader, accelerator, watcher)
     finally:
         stream.close()
@@ -123,6 +124,7 @@ def _run(loop: Loop) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
+        _clear_grids(loop)
         _draw_reference(config, recipe)
     facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts())}
     try:
@@ -166,6 +168,21 @@ def _prepare_model(recipe: Recipe, config: TrainConfig, device: torch.device) ->
         if enable is None:
             raise ConfigError("loop.gradient_checkpointing", f"{type(recipe.model).__name__} cannot do it")
         enable()
+
+
+def _clear_grids(loop: Loop) -> None:
+    """Take away pictures of other prompts or models, and of steps that are going to be done again."""
+    folder, grids = loop.folder / "grids", loop.config.grids
+    of = {"prompts": grids.prompts, "seed": grids.seed, "models": dict(loop.recipe.signature())}
+    told = json.dumps(of, indent=1)
+    if not (folder / "of.json").exists() or (folder / "of.json").read_text(encoding="utf-8") != told:
+        shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.glob("[0-9]*"):
+        if int(path.name) > loop.step:
+            shutil.rmtree(path)
+    if grids.prompts:
+        folder.mkdir(exist_ok=True)
+        (folder / "of.json").write_text(told, encoding="utf-8")
 
 
 def _draw_reference(config: TrainConfig, recipe: Recipe) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMWuerstchenScheduler
+from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
 
@@ -79,6 +80,8 @@ class Cascade:
         if (self.prior is None) != (self.prior_text is None):
             raise ConfigError("recipe", "Stage C and its text encoder go together")
         if self.prior is not None and self.prior_text is not None:
+            # Its own is attention with all scores in memory: at 1024 pixels two gigabytes a layer for 40 samples.
+            self.prior.set_attn_processor(AttnProcessor2_0())
             makes, reads = self.prior.config.c_in, self.prior.config.c_cond
             if makes != channels:
                 raise ConfigError("recipe.prior", f"makes {makes} channels, the compressor {channels}")

@@ -7,7 +7,7 @@ it frozen, and so does a cache of its latents. Its batch norm then sees a rank's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,6 @@ class StageB(Recipe):
         self.cascade.dtype = dtype
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> PreparedB:
-        check_sides("data.resolution", batch["pixels"].shape[-2:], self.vqgan, self.model.decoder)
         clean = latents_of(self.vqgan, batch["pixels"])
         if self.settings.train_compressor:
             given = batch["pixels"].to(clean.device)
@@ -208,6 +207,10 @@ class StageB(Recipe):
         if not settings.train_compressor:
             mine[SEMANTIC] = compressor_signature("recipe.compressor", settings.compressor)
         check_signatures(cache, mine, "recipe")
+
+    def check_sizes(self, sizes: Collection[tuple[int, int]]) -> None:
+        for width, height in sorted(sizes):
+            check_sides("data.resolution", (height, width), self.vqgan, self.model.decoder)
 
     def signature(self) -> Mapping[str, Any]:
         settings = self.settings

@@ -69,7 +69,7 @@ def test_what_a_training_leaves(whole: TrainResult) -> None:
     assert whole.facts["samples"] == 32
     assert whole.facts["flops"] == 32 * whole.facts["flops_per_sample"] > 1e6
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["00000006", "00000008"]
-    assert sorted(p.name for p in (folder / "grids").iterdir()) == ["00000004", "00000008", "reference"]
+    assert sorted(p.name for p in (folder / "grids").iterdir()) == ["00000004", "00000008", "of.json", "reference"]
     page = whole.report.read_text()
     assert page.count("data:image/png") == 6
     assert "two stars" in page
@@ -114,6 +114,15 @@ def test_more_steps_go_on_from_the_last(whole: TrainResult, make: Make, tmp_path
     train(make(tmp_path, loop={"steps": 4, "log_every": 1}))
     train(make(tmp_path))
     assert course(tmp_path) == course(whole.model.parent)
+
+
+def test_pictures_of_other_prompts_do_not_stay(make: Make, tmp_path: Path) -> None:
+    train(make(tmp_path, loop={"steps": 2, "log_every": 1}, grids={"prompts": ["a star", "two stars"], "every": 1}))
+    before = (tmp_path / "grids/reference/00.png").read_bytes()
+    train(make(tmp_path, loop={"steps": 3, "log_every": 1}, grids={"prompts": ["a blue square"], "every": 1}))
+    drawn = sorted(str(path.relative_to(tmp_path / "grids")) for path in (tmp_path / "grids").glob("*/*.png"))
+    assert drawn == ["00000003/00.png", "reference/00.png"]
+    assert (tmp_path / "grids/reference/00.png").read_bytes() != before
 
 
 def test_parts_of_a_step_add_up(make: Make, tmp_path: Path) -> None:

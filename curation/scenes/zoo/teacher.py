@@ -40,7 +40,8 @@ BATCH, STEPS, GUIDANCE = 50, 20, 3.0
 WHOLE, WORST = "scenes all right, dense held-out prompts", "the worst attribute's share, dense held-out prompts"
 ABOUT = f"""A `StableDiffusionXLPipeline` that paints scenes of the studio (`curation/scenes/studio.py`) from their
 descriptions at {SIDE} × {SIDE} pixels: SDXL's two text encoders, three-level U-Net and size conditioning in small. It
-predicts v; sampled with {STEPS} ancestral Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for soft pictures."""
+predicts v, and is sampled with {STEPS} ancestral Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for
+soft pictures."""
 REDUCED = (24, 12)
 """Some pictures are shown scaled down to these sides and up again, with that as their original size."""
 REDUCED_SHARE = 0.1
@@ -114,8 +115,8 @@ class Parts(nn.Module):
 
 
 def scheduler() -> EulerAncestralDiscreteScheduler:
-    """SDXL's noise schedule, predicting v, sampled from its noisiest end, with new noise at each step: a texture's phase
-    is nobody's to say, and without noise the model paints the mean of all phases, which is none."""
+    """SDXL's noise schedule, predicting v, sampled from its noisiest end with new noise at each step: a texture's phase
+    is nobody's to say, and without new noise the model paints the mean of all phases, which is none."""
     return EulerAncestralDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
