@@ -1,12 +1,13 @@
-"""Where tests find material that is too large for the repository: a folder `shared` beside the checkout."""
+"""Where tests find material that is too large for the repository: `CURATION_SHARED`, or `shared` beside the checkout."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared"
+FOLDER = Path(os.environ.get("CURATION_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
 def shared(name: str) -> Path:
