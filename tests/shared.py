@@ -1,4 +1,4 @@
-"""Where tests find material that is too large for the repository: `CURATION_SHARED`, or `shared` beside the checkout."""
+"""Material that is too large for the repository: in the folder `CURATION_SHARED`, or `shared` beside the checkout."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 import typer.main
 import yaml
 
+from curation.load import load_config
 from curation.op import load_operator
 from pipelines.cli import app
 from tests.journey import ROOT
@@ -26,8 +27,14 @@ def blocks(language: str) -> list[str]:
     return found
 
 
+def test_the_small_config_is_valid(tmp_path: Path) -> None:
+    small, _ = blocks("yaml")
+    (tmp_path / "mine.yaml").write_text(small)
+    assert load_config(tmp_path / "mine.yaml").stages.pack.primary == "dense"
+
+
 def test_config_is_the_one_in_the_repository() -> None:
-    (shown,) = blocks("yaml")
+    _, shown = blocks("yaml")
     shipped = yaml.safe_load((ROOT / "configs" / "laion_hr.yaml").read_text())
     del shipped["seed"]
     assert yaml.safe_load(shown) == shipped

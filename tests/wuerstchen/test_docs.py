@@ -29,7 +29,7 @@ def test_the_configs_are_of_the_published_models() -> None:
 def test_the_stage_that_is_shown_stores_what_stage_c_reads() -> None:
     text = (ROOT / "docs" / "wuerstchen.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
-    encode = EncodeSettings.model_validate(yaml.safe_load(block)["encode"])
+    encode = EncodeSettings.model_validate(yaml.safe_load(block)["stages"]["encode"])
     recipe = load_train_config(ROOT / "configs/training/wuerstchen_c.yaml").recipe
     assert isinstance(recipe, StageCSettings)
     assert encode.semantic is not None
