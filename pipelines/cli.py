@@ -116,9 +116,14 @@ def train(
     given = [*sets, *corpus_setting(corpus), *([f"output={output}"] if output else [])]
     settings = load_train_config(config, given)
     _log_to(settings.output)
+    from curation.train.terminal import Shown
     from pipelines.train import train_on_ray
 
-    facts = train_on_ray(settings, workers=workers, gpus=gpus, address=address)
+    shown = Shown(out)
+    try:
+        facts = train_on_ray(settings, workers=workers, gpus=gpus, address=address, watcher=shown)
+    finally:
+        shown.close()
     out.print(f"{facts['steps']:,} steps, {facts['samples']:,} samples, {facts['seconds']:.0f} s")
     out.print(f"model   {escape(settings.output)}/model")
     out.print(f"report  {escape(settings.output)}/report.html")

@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,8 +25,10 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from curation.config.train import TrainConfig
 from curation.errors import RunError
+from curation.train.watcher import Watcher
 from pipelines.cluster import enter, join_cluster
 
+FOLLOW_SECONDS = 2.0
 RESTARTS = 3
 """Times that a group of workers is started again."""
 
@@ -34,10 +40,12 @@ def train_on_ray(
     gpus: bool = False,
     address: str | None = None,
     restarts: int = RESTARTS,
+    watcher: Watcher | None = None,
 ) -> dict[str, Any]:
     """Train on `workers` processes, each with a GPU or a CPU; returns what the run's `run.json` says.
 
-    Raises RunError where the workers failed more than `restarts` times.
+    `watcher` hears of the steps, from a thread; it cannot end them. Raises RunError where the workers failed more than
+    `restarts` times.
     """
     if not ray.is_initialized():
         join_cluster(address)
@@ -54,7 +62,8 @@ def train_on_ray(
             ),
         )
         try:
-            trainer.fit()
+            with _followed(config, watcher or Watcher()):
+                trainer.fit()
         except TrainingFailedError as error:
             raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
     from curation.train.run import finished
@@ -63,6 +72,33 @@ def train_on_ray(
     if result is None:
         raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
     return result.facts
+
+
+@contextmanager
+def _followed(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
+    """Tells `watcher` of the lines that the first worker writes into the output, which is shared."""
+    from curation.train.metrics import read_metrics
+
+    folder, ended = Path(config.output), threading.Event()
+    done = max((line["step"] for line in read_metrics(folder)), default=0)
+
+    def follow() -> None:
+        told, last = done, False
+        while not last:
+            last = ended.wait(FOLLOW_SECONDS)
+            for line in read_metrics(folder):
+                if line["step"] > told:
+                    told = line["step"]
+                    watcher.step(line)
+
+    watcher.starts({"done": done, "steps": config.loop.steps})
+    thread = threading.Thread(target=follow, name="curate-follow", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _worker(given: dict[str, Any]) -> None:

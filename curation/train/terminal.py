@@ -1,6 +1,7 @@
-"""A training at a terminal: a live line, or plain lines where there is none; Ctrl-C and SIGTERM end it after the step.
+"""A training at a terminal: a live line, or plain lines where there is none (`Shown`, for `curate train`, whose steps
+are done elsewhere); and an end after the step on Ctrl-C and SIGTERM (`Terminal`, for `train_hook.py`).
 
-A second Ctrl-C ends it at once, and what came after the last checkpoint is lost. `train_hook.py` uses it.
+A second Ctrl-C ends it at once, and what came after the last checkpoint is lost.
 """
 
 from __future__ import annotations
@@ -29,24 +30,15 @@ class Stopped(BaseException):
         self.signum = signum
 
 
-class Terminal(Watcher):
-    """Shows the run on `console`, and listens to signals. For the process's main thread."""
+class Shown(Watcher):
+    """Shows the run on `console`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._signal: int | None = None
         self._steps = 0
         self._begun: tuple[float, int] | None = None
         self._told = 0.0
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._on_signal)
-
-    def _on_signal(self, signum: int, frame: Any) -> None:
-        if self._signal is not None:
-            raise KeyboardInterrupt
-        self._signal = signum
-        self._console.print("stopping after this step; once more to stop at once")
 
     def starts(self, facts: Mapping[str, Any]) -> None:
         self._steps = facts["steps"]
@@ -54,7 +46,7 @@ class Terminal(Watcher):
         names = ("parameters", "teacher parameters")
         models = ", ".join(f"{name} {facts[name]:,}" for name in names if name in facts)
         again = f", goes on at step {facts['done']:,}" if facts["done"] else ""
-        self._console.print(f"{models}; {self._steps:,} steps{again}")
+        self._console.print(f"{models}{'; ' * bool(models)}{self._steps:,} steps{again}")
         if self._console.is_terminal:
             self._live = Live(Text("…"), console=self._console, transient=True, refresh_per_second=4)
             self._live.start()
@@ -66,9 +58,6 @@ class Terminal(Watcher):
         elif now - self._told >= LINE_SECONDS or line["step"] == self._steps:
             self._told = now
             self._console.print(self._text(line, now))
-
-    def stop(self) -> BaseException | None:
-        return None if self._signal is None else Stopped(self._signal)
 
     def close(self) -> None:
         """Take the live line off the screen."""
@@ -90,3 +79,22 @@ class Terminal(Watcher):
             left = int(pace * (self._steps - line["step"]))
             parts.append(f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left")
         return "  ".join(parts)
+
+
+class Terminal(Shown):
+    """Listens to signals as well. For the process's main thread."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._signal: int | None = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
+        if self._signal is not None:
+            raise KeyboardInterrupt
+        self._signal = signum
+        self._console.print("stopping after this step; once more to stop at once")
+
+    def stop(self) -> BaseException | None:
+        return None if self._signal is None else Stopped(self._signal)

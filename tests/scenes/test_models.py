@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
 
 from curation.config import ModelSettings
 from curation.scenes.beauty import beauty
@@ -21,6 +23,7 @@ from curation.scenes.zoo.classifiers import LABELS, RIGHT
 from curation.scenes.zoo.classifiers import evaluate as classify
 from curation.scenes.zoo.clip import found
 from curation.scenes.zoo.shots import shot
+from curation.scenes.zoo.teacher import read_from
 from curation.score.aesthetic import load_head
 from curation.score.clip import Clip
 
@@ -29,7 +32,7 @@ MOST_BYTES = 40_000_000
 
 
 def test_there_are_some_and_they_are_small() -> None:
-    assert {"clip", "aesthetic", "safety", "watermark"} <= {folder.name for folder in MADE}
+    assert {"clip", "aesthetic", "safety", "watermark", "teacher"} <= {folder.name for folder in MADE}
     assert sum(file.stat().st_size for file in MODELS.rglob("*.safetensors")) <= MOST_BYTES
 
 
@@ -63,3 +66,10 @@ def test_classifiers_tell_what_they_look_for(task: str) -> None:
     right = classify(task, MODELS / task, 30)[RIGHT]
     assert isinstance(right, float)
     assert right > 0.85
+
+
+def test_the_teacher_paints_what_it_is_told() -> None:
+    made = StableDiffusionXLPipeline.from_pretrained(MODELS / "teacher", dtype=torch.float32, add_watermarker=False)
+    rates = read_from(made, 16, "dense")
+    assert min(rates[what] for what in ("background", "pattern", "position", "colour", "size", "shape")) > 0.9
+    assert rates["texture"] > 0.4  # one of three

@@ -68,5 +68,5 @@ def test_ray_train_goes_on_when_a_worker_is_killed(make: Make, tmp_path: Path, a
     finally:
         run.kill()
     assert run.returncode == 0, error
-    assert f"{STEPS} steps" in out
+    assert f"step {STEPS}/{STEPS}" in out
     assert losses(tmp_path / "run") == pytest.approx(alone, rel=1e-5)
