@@ -22,6 +22,7 @@ from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
 from curation.fingerprint import fingerprint, result_settings
+from curation.train.trained import trained_by
 from pipelines.curate import Planned, plan
 
 
@@ -207,11 +208,12 @@ def _finished(config: AblateConfig, arm: Arm, steps: int | None) -> list[tuple[f
                 facts: dict[str, Any] = json.load(file)
         except (OSError, ValueError):
             continue
+        theirs = trained_by(facts)
         made = facts["steps"] if steps is None else steps
-        mine = train_config(config, arm, pair, output=folder, corpus="", steps=made).model_dump(mode="json")
-        if facts["status"] == "done" and facts["config"]["recipe"] == mine["recipe"]:
-            mine["data"]["corpora"] = facts["config"]["data"]["corpora"]
-            found.append((facts["seconds"] / facts["steps"], facts["config"] == mine))
+        mine = train_config(config, arm, pair, output=folder, corpus="", steps=made)
+        if facts["status"] == "done" and theirs is not None and theirs.recipe == mine.recipe:
+            mine = mine.model_copy(update={"data": mine.data.model_copy(update={"corpora": theirs.data.corpora})})
+            found.append((facts["seconds"] / facts["steps"], theirs == mine))
     return found
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from curation.config.base import Settings
 
 Keep = Literal["bottom", "top", "interleaved"]
-Where = Literal["self_attention", "cross_attention", "feed_forward", "residual", "last"]
+Where = Literal["self_attention", "cross_attention", "feed_forward", "residual", "last", "last_outer"]
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 
 
@@ -76,7 +76,10 @@ class LossSettings(Settings):
     features: float = Field(1.0, ge=0)
     """Distance between features of student and teacher, summed over places."""
     places: tuple[Where, ...] = ("self_attention",)
-    """Where features are compared."""
+    """Where features are compared; `last` is the last feature of each block, `last_outer` that of the first down and of
+    the last up block, which the paper adds to self-attention with little gain."""
+    layers: Keep | None = None
+    """With which of a deep teacher transformer's layers; not given: with those that the student inherits."""
     min_snr: float | None = Field(None, gt=0)
     """γ of min-SNR weights (Hang et al. 2023): a sample's losses are weighted by its noise level."""
 

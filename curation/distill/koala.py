@@ -54,7 +54,10 @@ class Koala(UNetRecipe):
             for name, weight in (("task", losses.task), ("output", losses.output), ("features", losses.features))
             if weight
         }
-        places = pair_places(self.model, self._inheritance, losses.places) if losses.features else {}
+        pairing = self._inheritance
+        if losses.layers is not None:
+            pairing = inherit_map(self.model.state_dict(), weights, losses.layers)
+        places = pair_places(self.model, pairing, losses.places) if losses.features else {}
         self._mine = Taps(self.model, {place: place for place in places})
         self._theirs = Taps(self.teacher.unet, places)
         self._pairs = places

@@ -1,8 +1,8 @@
 """Features of student and teacher at the same places, taken by forward hooks.
 
 Where to listen is KOALA's ablation: outputs of self-attention (its choice), of cross-attention, of feed-forward layers,
-of residual layers, or the last feature of each block. A place of the student is paired with that place of the teacher
-whose weights it inherited (`inherit.py`), so pairs always have one shape.
+of residual layers, or the last feature of all blocks or of the outer ones. A place of the student is paired with one of
+the teacher whose weights it inherited or could have inherited (`inherit.py`), so pairs always have one shape.
 
 Hooks sit on modules, not on names: wrapping a model in DDP or compiling it changes nothing. Under gradient
 checkpointing a block runs twice; the second run, inside the backward pass, is not listened to.
@@ -37,11 +37,18 @@ def pair_places(student: nn.Module, inheritance: Inheritance, where: Sequence[Wh
     """
     pairs: dict[str, str] = {}
     for kind in where:
-        found = [name for name, _ in student.named_modules() if _PLACES[kind].fullmatch(name)]
+        found = _found(student, kind)
         if not found:
             raise ConfigError("losses.features", f"the student has no {kind.replace('_', ' ')}")
         pairs |= {name: _teacher_place(name, inheritance) for name in found}
     return pairs
+
+
+def _found(student: nn.Module, kind: Where) -> list[str]:
+    if kind == "last_outer":
+        blocks = _found(student, "last")
+        return [blocks[0], max(name for name in blocks if name.startswith("up_"))]
+    return [name for name, _ in student.named_modules() if _PLACES[kind].fullmatch(name)]
 
 
 def _teacher_place(name: str, inheritance: Inheritance) -> str:

@@ -41,7 +41,7 @@ from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
 from curation.train.report import write_report
-from curation.train.trained import MODEL
+from curation.train.trained import MODEL, trained_by
 from curation.train.watcher import Watcher
 
 RUN = "run.json"
@@ -146,7 +146,7 @@ def finished(config: TrainConfig) -> TrainResult | None:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if facts.get("status") != "done" or facts["config"] != config.model_dump(mode="json"):
+    if facts.get("status") != "done" or trained_by(facts) != config:
         return None
     return TrainResult(folder / MODEL, folder / "report.html", facts)
 

@@ -4,8 +4,11 @@ so that they need not know the recipes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings, SamplingSettings, TeacherSettings
@@ -66,6 +69,15 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
     if recipe.prior.weights is not None:
         found["prior"] = part_signature("train.recipe.prior.weights", recipe.prior.weights)
     return found
+
+
+def trained_by(facts: Mapping[str, Any]) -> TrainConfig | None:
+    """The settings that a `run.json` was made by, as they are read today: one that came since has its default. None
+    where they are no settings any more."""
+    try:
+        return TrainConfig.model_validate(facts["config"])
+    except ValidationError:
+        return None
 
 
 def trained_sampler(train: TrainConfig) -> Sample:

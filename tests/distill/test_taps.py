@@ -17,7 +17,7 @@ from curation.distill.taps import Taps, Where, pair_places
 from curation.errors import ConfigError
 from tests.distill.test_student import SMALL, on_meta
 
-ALL: tuple[Where, ...] = ("self_attention", "cross_attention", "feed_forward", "residual", "last")
+ALL: tuple[Where, ...] = ("self_attention", "cross_attention", "feed_forward", "residual", "last", "last_outer")
 
 
 @pytest.mark.parametrize(("settings", "pairs"), [(KOALA_1B, 30), (KOALA_700M, 21)])
@@ -28,6 +28,15 @@ def test_the_papers_number_of_pairs(settings: StudentSettings, pairs: int) -> No
     theirs = set(dict(teacher.named_modules()))
     for kind in ALL:
         assert set(pair_places(student, inheritance, [kind]).values()) <= theirs
+
+
+def test_features_of_other_layers_than_those_inherited() -> None:
+    student = on_meta(student_config(SDXL_UNET, KOALA_700M))
+    top = inherit_map(student.state_dict(), on_meta(SDXL_UNET).state_dict(), "top")
+    pairs = pair_places(student, top, ["self_attention"])
+    deep = {int(theirs.split(".")[-2]) for theirs in pairs.values() if theirs.startswith("down_blocks.2")}
+    assert deep == {5, 6, 7, 8, 9}  # of SDXL's ten
+    assert pair_places(student, top, ["last_outer"]) == {"down_blocks.0": "down_blocks.0", "up_blocks.2": "up_blocks.2"}
 
 
 SMALLEST = {
