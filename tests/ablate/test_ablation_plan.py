@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from curation.ablate.arms import load_ablate_config
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError
-from curation.scenes.trained import MODELS
 from curation.load import make
+from curation.scenes.trained import MODELS
 from pipelines.ablate_plan import AblationPlan, Branch, lines, plan_ablation, tree
 from pipelines.cli import app
 from tests.ablate.whole import whole
