@@ -44,7 +44,7 @@ from curation.scenes.zoo.shots import Shot, shot
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
 from curation.scenes.zoo.vision import whiten_clip
 
-TOWER_STEPS = 4_000
+TOWER_STEPS = 3_200
 LR = 1e-3
 POOR = 0.1
 """Share of pictures that are shown at the sides of a thumbnail, for a captioner meets those as well."""
@@ -211,6 +211,6 @@ def _plain(tower: CLIPVisionModel) -> CLIPVisionModel:
 
 if __name__ == "__main__":
     given = arguments(
-        __doc__, steps=1_200, batch=32, out="captioner", more={"tower_steps": (TOWER_STEPS, "of the vision tower")}
+        __doc__, steps=2_200, batch=32, out="captioner", more={"tower_steps": (TOWER_STEPS, "of the vision tower")}
     )
     train(given.steps, given.tower_steps, given.batch, given.seed, given.work, given.out)

@@ -271,5 +271,5 @@ def evaluate(folder: Path, count: int = 400) -> Quality:
 
 
 if __name__ == "__main__":
-    given = arguments(__doc__, steps=9_000, batch=64, out="teacher")
+    given = arguments(__doc__, steps=5_500, batch=64, out="teacher")
     train(given.steps, given.batch, given.seed, given.work, given.out)
