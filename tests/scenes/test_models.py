@@ -18,6 +18,7 @@ from curation.scenes.beauty import beauty
 from curation.scenes.describe import dense
 from curation.scenes.trained import MODELS
 from curation.scenes.zoo.aesthetic import FILE, spearman
+from curation.scenes.zoo.captioner_judged import F1, evaluate
 from curation.scenes.zoo.cards import EVALUATION, card
 from curation.scenes.zoo.classifiers import LABELS, RIGHT
 from curation.scenes.zoo.classifiers import evaluate as classify
@@ -32,7 +33,7 @@ MOST_BYTES = 40_000_000
 
 
 def test_there_are_some_and_they_are_small() -> None:
-    assert {"clip", "aesthetic", "safety", "watermark", "teacher"} <= {folder.name for folder in MADE}
+    assert {"clip", "aesthetic", "safety", "watermark", "captioner", "teacher"} <= {folder.name for folder in MADE}
     assert sum(file.stat().st_size for file in MODELS.rglob("*.safetensors")) <= MOST_BYTES
 
 
@@ -73,3 +74,8 @@ def test_the_teacher_paints_what_it_is_told() -> None:
     rates = read_from(made, 16, "dense")
     assert min(rates[what] for what in ("background", "pattern", "position", "colour", "size", "shape")) > 0.9
     assert rates["texture"] > 0.4  # one of three
+
+
+def test_the_captioner_says_what_is_shown() -> None:
+    found = evaluate(MODELS / "captioner", 8)
+    assert float(found[F1]) > 0.85  # type: ignore[arg-type]
