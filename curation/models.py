@@ -146,3 +146,14 @@ def device_and_dtype(gpus: float, setting: str = "run.gpus") -> tuple[torch.devi
         raise ConfigError(setting, f"{gpus:g} GPUs a worker were asked for, and torch sees none")
     native = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.device("cuda"), torch.bfloat16 if native else torch.float16
+
+
+def quieten() -> None:
+    """Keep progress bars, and a line for each caption that is longer than the encoder takes, out of logs and
+    terminals."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    for given in (logging, diffusers_logging):
+        given.set_verbosity_error()
+        given.disable_progress_bar()

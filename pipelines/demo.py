@@ -1,7 +1,8 @@
 """`make demo`: the main job on this machine alone, from a web of rendered pictures to shards and a report.
 
-Starts the gallery (a loopback web server with small, broken, blurred, duplicate and good pictures), then runs
-`curate run configs/demo.yaml`. Running it again reuses the port, so finished stages are not run again.
+Starts the gallery (a loopback web server with small, broken, blurred, duplicate and good pictures), then runs `curate
+run configs/demo.yaml` and some steps of a distillation on what comes out. Running it again reuses the port, so finished
+stages are not run again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from curation.scenes.gallery import Gallery
 from curation.storage import Folder
 
 CONFIG = Path("configs/demo.yaml")
+TRAINING = Path("configs/training/koala_scenes.yaml")
+STEPS = 100
 PORT = 8931
 """Fixed, because URLs are part of every row's identity."""
 
@@ -39,11 +42,20 @@ def main() -> int:
             print(f"A gallery of {args.count} pictures is open on this machine; its list is {listed}.\n", flush=True)
             command = [sys.executable, "-m", "pipelines.cli", "run", str(CONFIG)]
             code = subprocess.run(command, check=False).returncode
+        if code == 0:
+            print(f"\n{STEPS} steps of a small student's distillation from the world's teacher:", flush=True)
+            code = subprocess.run([*training(output)], check=False).returncode
     except KeyboardInterrupt:
         return 130
     if code == 0:
         print(_next_steps(output))
     return code
+
+
+def training(output: Path) -> list[str]:
+    """The command that trains a student on the corpus of the run in `output`."""
+    command = [sys.executable, "train_hook.py", str(TRAINING), "--corpus", str(output)]
+    return [*command, "--set", f"loop.steps={STEPS}", "--output", str(output / "student")]
 
 
 def _next_steps(output: Path) -> str:
@@ -52,6 +64,7 @@ def _next_steps(output: Path) -> str:
 Where things are
   {output}/report.html              the report: open it in a browser
   {output}/{corpus}/shards/   WebDataset tars, with index.parquet and manifest.json beside them
+  {output}/student/report.html      the training's report; 100 steps are a beginning
 
 What to try next (in an activated .venv, or with .venv/bin/ before each command)
   curate plan {CONFIG}                                        everything is cached

@@ -23,7 +23,7 @@ from curation.distill.sampling import at_once, scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
-from curation.models import fetch_file, is_local, load_options, located
+from curation.models import fetch_file, is_local, load_options, located, quieten
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 Text = tuple[Tensor, Tensor]
@@ -36,6 +36,7 @@ class Teacher:
     def __init__(self, settings: TeacherSettings, pipeline: StableDiffusionXLPipeline | None = None) -> None:
         """`pipeline`: one that is there already."""
         self.settings = settings
+        quieten()
         self.pipeline = pipeline or _load(settings)
         self.unet: UNet2DConditionModel = self.pipeline.unet
         for part in (self.unet, self.pipeline.vae, self.pipeline.text_encoder, self.pipeline.text_encoder_2):

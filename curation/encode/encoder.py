@@ -28,6 +28,7 @@ from curation.models import (
     is_local,
     load_options,
     located,
+    quieten,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Encoder:
         """Load the models. Raises ConfigError where they cannot be loaded as they are."""
         import torch
 
-        _quieten()
+        quieten()
         torch.set_num_threads(1)  # the last bits of what several threads compute depend on their number
         given = self._settings
         self.device, dtype = device_and_dtype(given.run.gpus, "stages.encode.run.gpus")
@@ -194,13 +195,3 @@ def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(setting, f"{model} cannot be loaded: {reason}") from error
-
-
-def _quieten() -> None:
-    """Keep progress bars, and a line for each caption that is longer than the encoder takes, out of the log."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging
-
-    for given in (logging, diffusers_logging):
-        given.set_verbosity_error()
-        given.disable_progress_bar()
