@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from curation.ablate.measure import SCENE_KINDS
 from curation.report import wording
 from curation.report.curves import curves
 from curation.report.intervals import Interval, intervals
@@ -139,12 +140,13 @@ def _grids(found: Found) -> list[Grid]:
     for arm in found["arms"]:
         first = arm["students"][0]
         shown.append((arm["name"], Path(first["folder"]), first["pictures"]))
+    asked = {described: kind for kind, described in SCENE_KINDS.items()}  # as metrics' names have it
     grids = []
     for kind in dict.fromkeys(picture["kind"] for _, _, pictures in shown for picture in pictures):
         chosen = [(name, folder, [p for p in pictures if p["kind"] == kind]) for name, folder, pictures in shown]
         grids.append(
             Grid(
-                kind,
+                asked.get(kind, kind),
                 tuple(picture["text"] for picture in chosen[-1][2]),
                 tuple(
                     (name, tuple(_data_uri(folder / p["file"]) for p in pictures)) for name, folder, pictures in chosen

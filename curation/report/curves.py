@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 from curation.report.charts import nice_step
 
 WIDTH, HEIGHT = 360, 170
+COLOURS = 6
+"""The style sheet's; more lines begin anew, fainter."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 352, 10, 148
 
 Points = Sequence[tuple[float, float]]
@@ -47,8 +49,10 @@ def curves(title: str, lines: Mapping[str, Points], *, log: bool = False) -> Mar
         )
     for number, (name, points) in enumerate(shown.items()):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        again = " again" if number >= COLOURS else ""
         parts.append(
-            f'<polyline class="line line-{number % 6}" points="{path}"><title>{escape(name)}</title></polyline>'
+            f'<polyline class="line line-{number % COLOURS}{again}" points="{path}">'
+            f"<title>{escape(name)}</title></polyline>"
         )
     return Markup(f"{head}{''.join(parts)}</svg>")
 
