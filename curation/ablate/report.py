@@ -140,7 +140,7 @@ def _grids(found: Found) -> list[Grid]:
     for arm in found["arms"]:
         first = arm["students"][0]
         shown.append((arm["name"], Path(first["folder"]), first["pictures"]))
-    asked = {described: kind for kind, described in SCENE_KINDS.items()}  # as metrics' names have it
+    asked: dict[str, str] = {described: kind for kind, described in SCENE_KINDS.items()}  # as metrics' names have it
     grids = []
     for kind in dict.fromkeys(picture["kind"] for _, _, pictures in shown for picture in pictures):
         chosen = [(name, folder, [p for p in pictures if p["kind"] == kind]) for name, folder, pictures in shown]
