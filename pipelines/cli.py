@@ -119,11 +119,8 @@ def train(
     from curation.train.terminal import Shown
     from pipelines.train import train_on_ray
 
-    shown = Shown(out)
-    try:
+    with Shown(out) as shown:
         facts = train_on_ray(settings, workers=workers, gpus=gpus, address=address, watcher=shown)
-    finally:
-        shown.close()
     out.print(f"{facts['steps']:,} steps, {facts['samples']:,} samples, {facts['seconds']:.0f} s")
     out.print(f"model   {escape(settings.output)}/model")
     out.print(f"report  {escape(settings.output)}/report.html")

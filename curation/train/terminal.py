@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -58,6 +58,12 @@ class Shown(Watcher):
         elif now - self._told >= LINE_SECONDS or line["step"] == self._steps:
             self._told = now
             self._console.print(self._text(line, now))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Take the live line off the screen."""
