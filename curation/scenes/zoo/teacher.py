@@ -41,8 +41,8 @@ WHOLE, WORST = "scenes all right, dense held-out prompts", "the worst attribute'
 ABOUT = f"""A `StableDiffusionXLPipeline` that paints scenes of the studio (`curation/scenes/studio.py`) from their
 descriptions at {SIDE} × {SIDE} pixels: SDXL's two text encoders, three-level U-Net and size conditioning in small. It
 predicts v, and is sampled with {STEPS} ancestral Euler steps at guidance {GUIDANCE:g}. Small original sizes ask for
-soft pictures. It was to have half of the scenes all right and 0.85 of each attribute, and falls short by its textures: a
-period is 1.2 cells of the latents, and the phase is in no caption (`docs/embedded_world.md`)."""
+soft pictures. It was to have half of the scenes all right and 0.85 of each attribute, and falls short by its textures:
+a period is 1.2 cells of the latents, and the phase is in no caption (`docs/embedded_world.md`)."""
 REDUCED = (24, 12)
 """Some pictures are shown scaled down to these sides and up again, with that as their original size."""
 REDUCED_SHARE = 0.1
