@@ -157,3 +157,12 @@ def quieten() -> None:
     for given in (logging, diffusers_logging):
         given.set_verbosity_error()
         given.disable_progress_bar()
+
+
+def forget_places(folder: Path) -> None:
+    """Take from the configurations below `folder` where on this machine their models were loaded from, which diffusers
+    writes there: a folder is made to be passed on."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

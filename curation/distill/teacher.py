@@ -23,7 +23,7 @@ from curation.distill.sampling import at_once, scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
-from curation.models import fetch_file, is_local, load_options, located, quieten
+from curation.models import fetch_file, forget_places, is_local, load_options, located, quieten
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 Text = tuple[Tensor, Tensor]
@@ -123,6 +123,7 @@ class Teacher:
             setattr(made, name, copy.deepcopy(getattr(made, name)).half())
         made.scheduler = scheduler_of(made, sampling)
         made.save_pretrained(folder, safe_serialization=True)
+        forget_places(folder)
 
     def check_cache(self, cache: CacheFacts) -> None:
         """Refuse latents and embeddings that other models made. Raises ConfigError."""

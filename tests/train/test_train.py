@@ -77,6 +77,7 @@ def test_what_a_training_leaves(whole: TrainResult) -> None:
 
 
 def test_stock_diffusers_loads_and_samples_the_student(whole: TrainResult) -> None:
+    assert not [p for p in whole.model.glob("*/config.json") if "_name_or_path" in p.read_text()]  # of this machine
     pipeline = StableDiffusionXLPipeline.from_pretrained(whole.model, dtype=torch.float32)
     assert pipeline.unet.config.mid_block_type is None
     assert pipeline.scheduler.config.timestep_spacing == "trailing"

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from curation.models import forget_places
 from curation.scenes.describe import dense, medium, short
 from curation.scenes.dice import Dice
 from curation.scenes.judge import Mentioned
@@ -213,6 +214,7 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
     for part in (parts.text_encoder, parts.text_encoder_2, parts.unet, vae):
         part.cpu().half()
     pipeline(parts, vae, tokenizer).save_pretrained(out)
+    forget_places(out)
     made = Made(
         title="Teacher of the embedded world",
         about=ABOUT,
