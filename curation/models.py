@@ -162,7 +162,7 @@ def quieten() -> None:
 def forget_places(folder: Path) -> None:
     """Take from the configurations below `folder` where on this machine their models were loaded from, which diffusers
     writes there: a folder is made to be passed on."""
-    for path in folder.glob("*/config.json"):
+    for path in folder.rglob("config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -21,11 +21,11 @@ from typing import Any
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.corpora import check_unseen, corpus_facts
-from curation.ablate.measure import check_metrics, check_models, prompts_of
+from curation.ablate.measure import SCENE_KINDS, check_metrics, check_models, prompts_of
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
 from curation.ablate.students import Student, evaluate_references, make_student
-from curation.config.ablate import AblateConfig, ModelEvaluation
+from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError
 from curation.pack.stage import Pack
 from curation.storage import storage_errors
@@ -90,9 +90,9 @@ def ablate(
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
-    if isinstance(config.evaluation, ModelEvaluation):
-        for one in dict.fromkeys(packed.values()):
-            check_unseen(one, [prompt.text for prompt in prompts])
+    telling = [prompt.text for prompt in prompts if prompt.kind != SCENE_KINDS["short"]]  # few words fit many scenes
+    for one in dict.fromkeys(packed.values()):
+        check_unseen(one, telling)
     facts = {arm.name: corpus_facts(packed[arm.name]) for arm in arms}
     flops = _flops(config, arms, corpora, engine, address) if config.fairness == "equal_flops" else {}
     steps = steps_of(config, arms, {name: one.samples for name, one in facts.items()}, flops)

@@ -181,7 +181,7 @@ def _all(branches: Sequence[Branch]) -> list[Branch]:
 def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, list[Planned]]) -> tuple[Training, ...]:
     samples = {name: next((p.kept for p in journey if p.stage == "pack"), None) for name, journey in journeys.items()}
     steps: dict[str, int] = {}
-    if config.fairness == "equal_steps" or (config.fairness == "equal_epochs" and all(samples.values())):
+    if config.fairness in ("equal_steps", "as_set") or (config.fairness == "equal_epochs" and all(samples.values())):
         steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()}, {})
     taken = {arm.name: _finished(config, arm, steps.get(arm.name)) for arm in arms}
     every = [seconds for of in taken.values() for seconds, _ in of]

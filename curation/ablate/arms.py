@@ -54,7 +54,12 @@ def load_ablate_config(path: str | Path, overrides: Iterable[str] = ()) -> Ablat
 
 def expand(config: AblateConfig) -> tuple[Arm, ...]:
     """All arms, in the order of `config.levels`. Raises ConfigError with the path of a setting that cannot be."""
-    return tuple(_arm(config, name, levels) for name, levels in config.levels.items())
+    arms = tuple(_arm(config, name, levels) for name, levels in config.levels.items())
+    own = {arm.name: f"{arm.train.loop.steps:,} × {_seen(arm)}" for arm in arms}
+    if config.fairness == "equal_steps" and len(set(own.values())) > 1:
+        told = ", ".join(f"{name} {steps}" for name, steps in own.items())
+        raise ConfigError("fairness", f"steps are not equal ({told}); `as_set` leaves them to the arms")
+    return arms
 
 
 def train_config(
@@ -86,9 +91,9 @@ def steps_of(
     `train_config`. Raises ValueError for an arm without samples.
     """
     own = {arm.name: arm.train.loop.steps for arm in arms}
-    if config.fairness == "equal_steps":
+    if config.fairness in ("equal_steps", "as_set"):
         return own
-    seen = {arm.name: arm.train.data.batch * arm.train.loop.accumulate for arm in arms}
+    seen = {arm.name: _seen(arm) for arm in arms}
     if config.fairness == "equal_flops":
         spent = {name: float(flops[name] * seen[name]) for name in own}  # by a step
     else:
@@ -98,6 +103,11 @@ def steps_of(
         spent = {name: seen[name] / samples[name] for name in own}
     least = min(own[name] * spent[name] for name in own)
     return {name: max(1, round(least / spent[name])) for name in own}
+
+
+def _seen(arm: Arm) -> int:
+    """Samples of a step."""
+    return arm.train.data.batch * arm.train.loop.accumulate
 
 
 def differences(arms: Sequence[Arm]) -> tuple[Difference, ...]:

@@ -99,15 +99,22 @@ def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: Tokeni
 
 
 def check_unseen(packed: str, prompts: Collection[str]) -> None:
-    """Refuse prompts that are captions of the corpus, of any kind, letter by letter. Raises ConfigError."""
-    asked = set(prompts)
+    """Refuse prompts that are captions of the corpus, of any kind, but for case and spaces. Raises ConfigError."""
+    asked = {_plain(prompt) for prompt in prompts}
     folder = Folder(packed)
     for fragment in _fragments(folder):
         names = [n for n in folder.read_schema(fragment.name).names if n == "alt_text" or n.startswith("caption_")]
         table = folder.read_table(fragment.name, names)
         for name in names:
-            for text in asked.intersection(t for t in table[name].to_pylist() if isinstance(t, str)):
-                raise ConfigError("evaluation.prompts", f"{text!r} is a caption of {packed}, which students learn from")
+            for text in table[name].to_pylist():
+                if isinstance(text, str) and _plain(text) in asked:
+                    raise ConfigError(
+                        "evaluation.prompts", f"{text!r} is a caption of {packed}, which students learn from"
+                    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 @functools.cache

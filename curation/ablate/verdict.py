@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import NormalDist
 from typing import Literal
 
 from curation.ablate.significance import sign_test
 from curation.ablate.statistics import Estimate, degrees_of_freedom
-from curation.ablate.student_t import t_quantile
+from curation.ablate.student_t import t_cdf, t_quantile
 
 Outcome = Literal["supported", "contradicted", "undecided"]
 
@@ -41,7 +43,8 @@ def judge(
 ) -> Verdict:
     """Supported: the interval is above 0, and the mean is at least `minimum_effect`. Contradicted: the same below 0.
 
-    All else is undecided, so that arms which are the same are called different in at most 1 - `level` of all cases.
+    All else is undecided, so that arms which are the same are called different in about 1 - `level` of all cases at
+    most (`curation.ablate.statistics` has it counted).
     """
     mean, low, high = estimate.mean, estimate.low, estimate.high
     outcome: Outcome = "undecided"
@@ -72,24 +75,29 @@ def judge(
 
 
 def seeds_needed(estimate: Estimate, minimum_effect: float, level: float = 0.95) -> int | None:
-    """Fewest seeds n in all with (t((1+level)/2) + t(0.8)) √(V_S / n + V_P) ≤ δ; None if there is none up to 1,000.
+    """Fewest seeds in all with which a verdict comes in four of five cases; None if there are none up to 1,000.
 
-    V_S and V_P are the variance between seeds and the prompts' part, δ is |mean| if that is at least the minimum
-    effect, else what lacks to it: to find a difference, or to exclude one that matters, with a chance of 80 % (the
-    usual formula of sample sizes, as in Cohen 1988). It assumes that mean and spread stay as they are, which after few
-    seeds is a rough guess, and that prompts stay the same in number.
+    A mean of the minimum effect or more is to be supported or contradicted, a smaller one to be excluded from
+    mattering. It assumes that the true difference is the mean, that spread stays as it is, which after few seeds is a
+    rough guess, and that prompts stay the same in number.
     """
-    size = abs(estimate.mean)
-    target = size if size >= minimum_effect else minimum_effect - size
-    normal = NormalDist().inv_cdf((1 + level) / 2) + NormalDist().inv_cdf(POWER)
+    size, normal = abs(estimate.mean), NormalDist()
+    z = normal.inv_cdf((1 + level) / 2)
     for seeds in range(len(estimate.seeds) + 1, MOST_SEEDS + 1):
         error = math.sqrt(estimate.seed_variance / seeds + estimate.prompt_variance)
-        if normal * error > target:  # t's quantiles, which take longer, are larger still
+        if _chance(size, minimum_effect, error, z, normal.cdf) < POWER:  # with t's tails it is less still
             continue
         df = degrees_of_freedom(estimate.seed_variance, estimate.prompt_variance, seeds)
-        if (t_quantile((1 + level) / 2, df) + t_quantile(POWER, df)) * error <= target:
+        if _chance(size, minimum_effect, error, t_quantile((1 + level) / 2, df), partial(t_cdf, df=df)) >= POWER:
             return seeds
     return None
+
+
+def _chance(size: float, minimum: float, error: float, quantile: float, cdf: Callable[[float], float]) -> float:
+    """That a mean around `size` decides: is above its half interval and the minimum, or has its interval within it."""
+    if size >= minimum:
+        return cdf((size - max(quantile * error, minimum)) / error)
+    return cdf((minimum - size) / error - quantile) + cdf((minimum + size) / error - quantile) - 1
 
 
 def _opening(outcome: Outcome, better: str, worse: str) -> str:
@@ -105,13 +113,13 @@ def _why_undecided(estimate: Estimate, minimum_effect: float, needed: int | None
     if excluded:
         return f"A difference of {least} or more, the smallest that was to matter, is excluded either way."
     if abs(estimate.mean) >= minimum_effect:
-        what = "tell it from none"
+        what = f"tell it from none, and its mean from {least}, the smallest that was to matter"
     else:
         what = f"exclude one of {least}, the smallest that was to matter"
     if needed is None:
-        return f"No number of seeds up to {MOST_SEEDS:,} would {what}; more prompts may help."
+        return f"No number of seeds up to {MOST_SEEDS:,} is likely to {what}; more prompts may help."
     more = needed - len(estimate.seeds)
-    return f"About {more} more seed{'s' * (more > 1)} would {what}, if mean and spread stay as they are."
+    return f"About {more} more seed{'s' * (more > 1)} would probably {what}, if mean and spread stay as they are."
 
 
 def _number(value: float, signed: bool = False) -> str:

@@ -144,9 +144,10 @@ class AblateConfig(Settings):
     grid: dict[str, dict[str, Overrides]] = Field({})
     """Factors and their levels, the first of which is the one that the others are compared with. Each combination is
     an arm, named by its levels: `few-high-dense`."""
-    fairness: Literal["equal_steps", "equal_epochs", "equal_flops"]
-    """All arms train for `loop.steps`; or all go equally often through their corpora, as often as the arm that does so
-    least in its `loop.steps`; or all spend as many FLOPs, as many as the arm that spends fewest in its `loop.steps`."""
+    fairness: Literal["equal_steps", "equal_epochs", "equal_flops", "as_set"]
+    """All arms train for `loop.steps` of as many samples; or all go equally often through their corpora, as often as
+    the arm that does so least in its `loop.steps`; or all spend as many FLOPs, as many as the arm that spends fewest in
+    its `loop.steps`; or each for its own `loop.steps`, where that is what is asked."""
     evaluation: EvaluationSettings
     """What is asked of the students."""
     verdict: VerdictSettings

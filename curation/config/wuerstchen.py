@@ -22,11 +22,17 @@ class PartSettings(Settings):
     """Folder below `model` that holds it (`decoder`); not given: `model` itself."""
 
 
+TextLayer = Literal["last", "penultimate"]
+
+
 class TextSettings(PartSettings):
-    """A frozen text encoder of CLIP, whose last hidden state is the condition."""
+    """A frozen text encoder of CLIP, whose hidden states are the condition."""
 
     tokenizer: str | None = None
     """Folder below `model` that holds the tokenizer; not given: the text encoder's own."""
+    layer: TextLayer = "last"
+    """Whose hidden states: `last` as the authors have it; `penultimate` for encoders of SDXL's kind, which were read
+    there, and of whose last layer only the place of the end counts."""
 
 
 class CompressorSettings(PartSettings):

@@ -78,6 +78,9 @@ def compressor_signature(setting: str, given: CompressorSettings) -> dict[str, A
 
 
 def text_signatures(setting: str, given: TextSettings) -> Signatures:
-    """Of one text encoder and its tokenizer, by `PLAIN_TEXT_PARTS`. Raises ConfigError naming `setting`."""
+    """Of one text encoder, with the layer that is read, and its tokenizer, by `PLAIN_TEXT_PARTS`. Raises ConfigError
+    naming `setting`."""
     beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
-    return dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, beside)), strict=True))
+    found = dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, beside)), strict=True))
+    found[PLAIN_TEXT_PARTS[0]] |= {"layer": given.layer}
+    return found

@@ -32,8 +32,8 @@ class Recipe(ABC):
     weights: Mapping[str, float]
     """Weight of each loss that `losses` gives."""
 
-    reads_pictures: bool = False
-    """Needs pixels also where the corpus has latents of them."""
+    reads_pictures: bool = True
+    """Takes pixels where the corpus has them beside semantic latents."""
 
     @abstractmethod
     def to(self, device: torch.device, dtype: torch.dtype) -> None:

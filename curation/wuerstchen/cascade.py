@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from curation.config.wuerstchen import CascadeSampling, PartSettings, TextSettings
 from curation.errors import ConfigError
+from curation.models import forget_places
 from curation.wuerstchen.compressor import SemanticCompressor
 from curation.wuerstchen.models import (
     PaellaVQModel,
@@ -180,11 +181,12 @@ class Cascade:
         """A folder a part, the scheduler among them, and `wuerstchen.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         models = [name for name in MODELS if getattr(self, name) is not None]
-        texts = [name for name in TEXTS if getattr(self, name) is not None]
+        texts = {name: encoder.layer for name in TEXTS if (encoder := getattr(self, name)) is not None}
         for name in models:
             getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
         for name in texts:
             getattr(self, name).save(folder / name)
+        forget_places(folder)
         DDPMWuerstchenScheduler().save_pretrained(folder / "scheduler")
         index = {"models": models, "texts": texts, "sampling": self.sampling.model_dump(mode="json")}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
@@ -196,14 +198,15 @@ def load_wuerstchen(folder: str | Path) -> Cascade:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         sampling = CascadeSampling.model_validate(index["sampling"])
-        models, texts = list(index["models"]), list(index["texts"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        models = list(index["models"])
+        texts = {name: TextSettings(model=str(folder / name), layer=of) for name, of in index["texts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError("", f"{folder} holds no Würstchen: {' '.join(str(error).split())[:200]}") from None
     if not {"decoder", "vqgan", "compressor"} <= set(models) <= set(MODELS) or not set(texts) <= set(TEXTS):
         raise ConfigError("", f"{folder / INDEX} names {', '.join([*models, *texts])}, which is no Würstchen")
     parts: dict[str, Any] = {
         **{name: load_part("", PartSettings(model=str(folder / name)), MODELS[name]) for name in models},
-        **{name: TextEncoder.load("", TextSettings(model=str(folder / name))) for name in texts},
+        **{name: TextEncoder.load("", settings) for name, settings in texts.items()},
     }
     return Cascade(**parts, sampling=sampling)
 
@@ -224,11 +227,11 @@ def denoised(
 ) -> Tensor:
     """Clean latents float32 [B, *shape] of noise, by ancestral steps from one of `points` to the next (Ho et al. 2020,
     algorithm 2); `dice` has a generator a sample, on the CPU."""
-    scheduler = DDPMWuerstchenScheduler()
+    scheduler, points = DDPMWuerstchenScheduler(), points.to(device)
     scheduler.set_timesteps(timesteps=points, device=device)
     found = torch.stack([torch.randn(shape, generator=one) for one in dice]).to(device)
     for time in points[:-1]:
-        times = time.expand(len(dice)).to(device)
+        times = time.expand(len(dice))
         noise = predict(found, times).float()
         found = scheduler.step(noise, times, found, generator=dice).prev_sample
     return found

@@ -10,6 +10,7 @@ Recipes use one frozen, the zoo trains the small one, and the cache of semantic 
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class SemanticCompressor(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Semantic latents float32 [B, channels, h, w] of uint8 `pixels` [B, 3, H, W]; sides as `latent_size` says."""
-        images = pixels.to(self.device, self.dtype) / 255
+        images = pixels.to(self.device).float() / 255  # scaled and normalised in full, as the authors do
         if self.config.trunk == "small":
             images = 2 * images - 1
         else:
@@ -65,7 +66,7 @@ class SemanticCompressor(ModelMixin, ConfigMixin):  # type: ignore[misc]
             images = F.interpolate(images, size, mode="bilinear", antialias=True)
             mean, std = images.new_tensor(MEAN).view(-1, 1, 1), images.new_tensor(STD).view(-1, 1, 1)
             images = (images - mean) / std
-        latents: Tensor = self.mapper(self.backbone(images)).float()
+        latents: Tensor = self.mapper(self.backbone(images.to(self.dtype))).float()
         return latents
 
     def normalised(self, latents: Tensor) -> Tensor:
@@ -161,9 +162,11 @@ def _read_weights(setting: str, settings: CompressorSettings) -> dict[str, Tenso
         if path.suffix == ".safetensors":
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{setting}.file", f"{path} cannot be read: {reason}") from None
     for name in ("effnet_state_dict", "state_dict"):
-        found = found.get(name, found)
-    return dict(found)
+        found = found.get(name, found) if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ConfigError(f"{setting}.file", f"{path} holds no tensors by name")
+    return found

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from curation.config.wuerstchen import PartSettings, TextSettings
+from curation.config.wuerstchen import PartSettings, TextLayer, TextSettings
 from curation.errors import ConfigError, CorruptionError
 from curation.models import is_local
 from curation.train.draws import Draws
@@ -39,11 +39,11 @@ def parameters(model: nn.Module) -> int:
 
 
 class TextEncoder:
-    """CLIP's text encoder and its tokenizer; its last hidden state is what stages C and B are conditioned on."""
+    """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B."""
 
-    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer, layer: TextLayer = "last") -> None:
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.layer = tokenizer, layer
         self.tokens = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         """Tokens of a caption; what is longer is cut off."""
         self._empty: Tensor | None = None
@@ -53,7 +53,7 @@ class TextEncoder:
         """From a folder or the hub. Raises ConfigError naming `setting`."""
         model = _loaded(setting, given, CLIPTextModel, {"dtype": torch.float32, "use_safetensors": True})
         beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
-        return cls(model, _loaded(setting, beside, CLIPTokenizer, {}))
+        return cls(model, _loaded(setting, beside, CLIPTokenizer, {}), given.layer)
 
     @property
     def width(self) -> int:
@@ -66,7 +66,9 @@ class TextEncoder:
         found = self.tokenizer(
             list(captions), padding="max_length", max_length=self.tokens, truncation=True, return_tensors="pt"
         ).to(self.model.device)
-        states: Tensor = self.model(found.input_ids, attention_mask=found.attention_mask).last_hidden_state
+        inner = self.layer == "penultimate"
+        output = self.model(found.input_ids, attention_mask=found.attention_mask, output_hidden_states=inner)
+        states: Tensor = output.hidden_states[-2] if inner else output.last_hidden_state
         return states
 
     def empty(self) -> Tensor:

@@ -140,7 +140,6 @@ class StageB(Recipe):
 
     model: StageBModel
     weights: Mapping[str, float] = {"noise": 1.0}
-    reads_pictures = True
 
     def __init__(self, settings: StageBSettings, seed: int) -> None:
         self.settings = settings
@@ -218,7 +217,7 @@ class StageB(Recipe):
             "compressor": compressor_signature("recipe.compressor", settings.compressor),
             "vqgan": part_signature("recipe.vqgan", settings.vqgan),
         }
-        return found | ({"text": part_signature("recipe.text", settings.text)} if settings.text else {})
+        return found | (text_signatures("recipe.text", settings.text) if settings.text else {})
 
     def facts(self) -> Mapping[str, Any]:
         return {

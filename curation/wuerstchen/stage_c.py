@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from curation.config.wuerstchen import StageCSettings
 from curation.distill.losses import add_noise, squared_error
 from curation.encode.cache import CacheFacts, check_signatures
-from curation.encode.signatures import SEMANTIC, compressor_signature, part_signature, text_signatures
+from curation.encode.signatures import SEMANTIC, compressor_signature, text_signatures
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 from curation.wuerstchen.cascade import Cascade
@@ -47,6 +47,7 @@ class StageC(Recipe):
 
     model: WuerstchenPrior
     weights: Mapping[str, float] = {"noise": 1.0}
+    reads_pictures = False
 
     def __init__(self, settings: StageCSettings, seed: int) -> None:
         self.settings = settings
@@ -103,7 +104,7 @@ class StageC(Recipe):
     def signature(self) -> Mapping[str, Any]:
         settings = self.settings
         return {
-            "text": part_signature("recipe.text", settings.text),
+            **text_signatures("recipe.text", settings.text),
             "compressor": compressor_signature("recipe.compressor", settings.compressor),
         }
 

@@ -34,6 +34,16 @@ def test_both_engines_come_to_the_same(base: dict[str, object], tmp_path: Path) 
     assert not ray.is_initialized()
 
 
+def test_students_of_several_processes_are_jobs_of_ray_train(base: dict[str, object], tmp_path: Path) -> None:
+    given = {**base, "output": str(tmp_path), "run": {"workers": 2}}
+    found = ablate(make(given, model=AblateConfig), engine="ray")
+    students = [student for arm in found.facts["arms"] for student in arm["students"]]
+    assert [student["devices"] for student in students] == [2] * 4
+    local = ablate(make(base, model=AblateConfig), engine="local")
+    assert found.facts["prompts"] == local.facts["prompts"]
+    assert [arm["steps"] for arm in found.facts["arms"]] == [arm["steps"] for arm in local.facts["arms"]]
+
+
 def test_more_than_the_cluster_has_is_refused(base: dict[str, object], tmp_path: Path) -> None:
     config = make({**base, "output": str(tmp_path), "run": {"gpus": 1000}}, model=AblateConfig)
     with pytest.raises(ConfigError, match=r"run\.gpus"):

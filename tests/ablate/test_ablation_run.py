@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from curation.ablate.arms import expand, train_config
+from curation.ablate.corpora import check_unseen
 from curation.config.ablate import AblateConfig
+from curation.config.koala import KoalaSettings
+from curation.distill.koala import Koala
 from curation.errors import ConfigError
 from curation.load import make
 from pipelines.ablate import Ablated, Watcher, ablate
@@ -177,6 +182,45 @@ def test_killed_in_the_middle_it_goes_on_and_comes_to_the_same(
     assert len(origin.asked) == requests
     found = json.loads((output / "scores.json").read_text(encoding="utf-8"))
     assert found["scores"] == done.found.facts["scores"]
+
+
+def test_students_of_a_pair_begin_with_the_same_weights(done: Done) -> None:
+    arms = expand(done.config)
+
+    def first(arm: int, pair: int) -> dict[str, torch.Tensor]:
+        settings = train_config(done.config, arms[arm], pair, output="o", corpus="c")
+        assert isinstance(settings.recipe, KoalaSettings)
+        student = settings.recipe.student.model_copy(update={"inherit": False})
+        return Koala(settings.recipe.model_copy(update={"student": student}), settings.seed).model.state_dict()
+
+    one, other, next_pair = first(0, 0), first(1, 0), first(0, 1)
+    assert all(value.equal(other[name]) for name, value in one.items())
+    assert any(not value.equal(next_pair[name]) for name, value in one.items())
+
+
+def test_prompts_that_students_have_read_are_refused(done: Done) -> None:
+    packed = done.arms["many-low"]["packed"]
+    check_unseen(packed, ["picture 7000"])
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts: 'picture 7' is a caption of"):
+        check_unseen(packed, ["a cat", " Picture  7"])
+
+
+def test_prompts_and_metrics_of_ones_own(done: Done, clip_folder: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a red star\n\na blue circle\na red star\n")
+    given = done.config.model_dump(mode="json", exclude_unset=True)
+    given["base"]["output"] = f"{done.config.output}/data"
+    given["output"] = str(tmp_path / "out")
+    metrics = [{"name": "clip", "model": str(clip_folder)}]
+    given["evaluation"] = {"kind": "models", "prompts": str(prompts), "metrics": metrics}
+    given["verdict"] |= {"primary": "clip", "secondaries": []}
+    found = ablate(make(given, model=AblateConfig), engine="local")
+    assert [prompt["text"] for prompt in found.facts["prompts"]] == ["a red star", "a blue circle"]
+    assert len(found.facts["means"]["clip"]) == len(found.facts["means"]["clip"][0]) == 2
+    assert list(found.facts["references"]) == ["teacher"]
+    prompts.write_text("PICTURE 7\n")
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts: 'picture 7' is a caption"):
+        ablate(make(given, model=AblateConfig), engine="local")
 
 
 def test_a_verdict_about_what_is_not_measured_is_refused_before_any_work(

@@ -122,6 +122,17 @@ def test_equal_epochs_are_as_many_as_the_arm_makes_that_makes_fewest() -> None:
         steps_of(epochs, expand(epochs), samples | {"few-low": 0}, {})
 
 
+def test_steps_that_are_not_equal_are_not_called_so() -> None:
+    arms = {"x1": {}, "x4": {"train.loop.steps": 400}}
+    with pytest.raises(ConfigError, match=r"fairness: steps are not equal \(x1 100 × 8, x4 400 × 8\)"):
+        expand(example(arms=arms, grid={}, verdict={"primary": "rich.share", "minimum_effect": 0.1}))
+    larger = {"x1": {}, "x4": {"train.loop.accumulate": 4}}
+    with pytest.raises(ConfigError, match=r"x4 100 × 32\)"):
+        expand(example(arms=larger, grid={}, verdict={"primary": "rich.share", "minimum_effect": 0.1}))
+    config = example(arms=arms, grid={}, fairness="as_set", verdict={"primary": "rich.share", "minimum_effect": 0.1})
+    assert steps_of(config, expand(config), {}, {}) == {"x1": 100, "x4": 400}
+
+
 def test_equal_flops_are_as_many_as_the_arm_spends_that_spends_fewest() -> None:
     config = example(
         fairness="equal_flops",

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curation.config.train import EmaSettings, OptimizerSettings
 from curation.errors import ConfigError
 from curation.report.curves import curves
 from curation.train.average import Average
+from curation.train.flops import flops_of
 from curation.train.identity import check_identity, identity
 from curation.train.loop import total_loss
 from curation.train.metrics import Metrics, read_metrics
@@ -64,6 +66,39 @@ def test_the_average_follows_slowly_at_its_own_pace() -> None:
     again = Average(torch.nn.Linear(1, 1, bias=False), EmaSettings(decay=0.5, every=2))
     again.load(average.weights(), average.updates)
     assert (again.weights()["weight"].item(), again.updates) == (average.weights()["weight"].item(), 3)
+
+
+def test_the_average_has_statistics_of_its_own() -> None:
+    """Those of the live weights would not fit the averaged ones."""
+    model = torch.nn.BatchNorm1d(1)
+    average = Average(model, EmaSettings(decay=0.5))
+    wanted = torch.zeros(1)
+    for step in range(1, 4):
+        model(torch.full((2, 1), float(step)) + torch.tensor([[-1.0], [1.0]]))
+        average.update(step)
+        decay = min(0.5, step / (9 + step)) if step > 1 else 0.0
+        wanted = decay * wanted + (1 - decay) * model.running_mean
+    live = model.running_mean.clone()
+    assert live.item() != pytest.approx(wanted.item())
+    again = Average(torch.nn.BatchNorm1d(1), EmaSettings(decay=0.5))
+    again.load(average.weights(), average.updates)
+    assert again.weights()["running_mean"].item() == pytest.approx(wanted.item())
+    with average.applied():
+        assert model.running_mean.item() == pytest.approx(wanted.item())
+    assert model.running_mean.equal(live)
+
+
+def test_flops_are_those_of_the_products_whatever_kernel_makes_them() -> None:
+    q, k, v = (torch.randn(2, 2, 16, 8, requires_grad=True) for _ in range(3))
+
+    def attend(backend: SDPBackend) -> int:
+        with sdpa_kernel(backend):
+            return flops_of(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v).sum().backward())
+
+    forward = 2 * 2 * (2 * 2 * 16 * 16 * 8)  # two products, of two operations a number, for each of 2 × 2 heads
+    # Back: two products for each, and the fused kernels make the scores once more.
+    assert attend(SDPBackend.MATH) == 3 * forward
+    assert attend(SDPBackend.FLASH_ATTENTION) == 3.5 * forward
 
 
 def test_lines_behind_the_checkpoint_are_taken_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load
 from curation.config.koala import TeacherSettings
 from curation.config.train import TrainConfig
 from curation.config.wuerstchen import CompressorSettings, StageBSettings, StageCSettings
+from curation.distill.koala import Koala
 from curation.distill.teacher import Teacher
 from curation.encode.cache import CacheFacts, cached_of
 from curation.encode.member import Latents, to_bytes
@@ -201,6 +202,14 @@ def test_each_family_takes_its_own_latents(
         prior.check_cache(of_sdxl)
     with pytest.raises(ConfigError, match=r"other models: text, text_encoder, text_encoder_2, text_tokenizer, tok"):
         prior.check_cache(facts_of(finish(encode(packed, sdxl_folder, semantic=parts["compressor"]))))
+
+
+def test_pictures_beside_semantic_latents_are_there_for_who_takes_them(packed: Packed, parts: dict[str, Any]) -> None:
+    both = finish(stage(packed, parts, images=True, text=None, texts=[]))
+    for recipe, taken in ((Koala, True), (StageB, True), (StageC, False)):
+        batch = next(iter(CorpusLoader(stream(both), pictures=recipe.reads_pictures)))
+        assert ("pixels" in batch) is taken, recipe
+        assert "semantic" in batch
 
 
 def test_a_file_of_weights_is_its_own_signature(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMWuerstchenScheduler
 from pydantic import ValidationError
 
 from curation.config.wuerstchen import StageBSettings, StageCSettings
@@ -17,7 +19,7 @@ from curation.errors import ConfigError
 from curation.train.draws import Draws
 from curation.train.loop import total_loss
 from curation.train.recipe import Recipe
-from curation.wuerstchen.cascade import load_wuerstchen
+from curation.wuerstchen.cascade import denoised, load_wuerstchen
 from curation.wuerstchen.schedule import kept
 from curation.wuerstchen.stage_b import StageB
 from curation.wuerstchen.stage_c import StageC
@@ -124,6 +126,40 @@ def test_stage_c_saves_all_three_stages(stage_c: StageCSettings, batch: dict[str
     for name in ("prior", "decoder", "vqgan", "compressor", "prior_text", "decoder_text"):
         assert list((tmp_path / "model" / name).glob("*.safetensors")), name
     assert not list((tmp_path / "model").rglob("*.bin"))
+    configs = [path.read_text() for path in (tmp_path / "model").rglob("config.json")]
+    assert not any("_name_or_path" in text for text in configs), "nor does it tell where its parts came from"
+
+
+def test_the_layer_that_is_read_is_kept(stage_c: StageCSettings, tmp_path: Path) -> None:
+    """SDXL's second encoder was trained through its penultimate layer."""
+    text = stage_c.text.model_copy(update={"layer": "penultimate"})
+    recipe = StageC(stage_c.model_copy(update={"text": text}), seed=0)
+    plain = StageC(stage_c, seed=0)
+    assert recipe.signature()["text"] != plain.signature()["text"]
+    states = recipe.text(CAPTIONS)
+    assert states.shape == plain.text(CAPTIONS).shape
+    assert not torch.allclose(states, plain.text(CAPTIONS), atol=1e-2)
+    recipe.save(tmp_path)
+    loaded = load_wuerstchen(tmp_path)
+    assert loaded.prior_text is not None
+    torch.testing.assert_close(loaded.prior_text(CAPTIONS), states)
+
+
+def test_points_of_time_are_where_the_noise_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler leaves a tensor where it finds it; on a GPU the next step would not find it."""
+    given: list[torch.Tensor] = []
+    plain = DDPMWuerstchenScheduler.set_timesteps
+
+    def noted(self: Any, *, timesteps: torch.Tensor, device: torch.device) -> None:
+        given.append(timesteps)
+        plain(self, timesteps=timesteps, device=device)
+
+    monkeypatch.setattr(DDPMWuerstchenScheduler, "set_timesteps", noted)
+    same = lambda self, noise, times, found, generator: SimpleNamespace(prev_sample=found)  # noqa: E731
+    monkeypatch.setattr(DDPMWuerstchenScheduler, "step", same)
+    device = torch.device("meta")
+    found = denoised(lambda noisy, times: noisy, (1, 2, 2), torch.linspace(1, 0, 3), [torch.Generator()], device)
+    assert found.device == given[0].device == device
 
 
 def test_stage_b_saves_what_stage_c_takes(
@@ -220,7 +256,7 @@ def test_settings_that_contradict_each_other_are_refused(stage_b: StageBSettings
 def test_a_folder_that_is_no_wuerstchen_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no Würstchen"):
         load_wuerstchen(tmp_path)
-    index = {"models": ["decoder", "os.system"], "texts": [], "sampling": {}}
+    index = {"models": ["decoder", "os.system"], "texts": {}, "sampling": {}}
     (tmp_path / "wuerstchen.json").write_text(json.dumps(index))
     with pytest.raises(ConfigError, match=r"names decoder, os\.system"):
         load_wuerstchen(tmp_path)

@@ -33,6 +33,8 @@ class Made:
     seconds: float
     """Of training, on the machine that did it."""
     parameters: int
+    flops: int | None = None
+    """Of the whole training, forward and back, where something is to be compared by them."""
     bars: Mapping[str, float] = field(default_factory=dict)
     """Least wanted of figures of the evaluation, by name."""
 
@@ -64,7 +66,8 @@ def card(facts: Mapping[str, Any]) -> str:
         f"    {facts['command']}",
         "",
         f"Seed {facts['seed']}, {facts['steps']:,} steps of {facts['batch']}, {_time(facts['seconds'])} on "
-        f"{facts['cores']} cores; {facts['parameters']:,} parameters, {facts['bytes']:,} bytes.",
+        f"{facts['cores']} cores; {facts['parameters']:,} parameters, {facts['bytes']:,} bytes"
+        + (f"; {facts['flops'] / 1e12:,.0f} TFLOPs." if facts.get("flops") else "."),
         "",
         "## What it reaches",
         "",

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curation.config.wuerstchen import CascadeSampling, DecoderSettings, LevelSettings, SemanticNoiseSettings
+from curation.models import forget_places
 from curation.scenes.studio import SIDE
 from curation.scenes.zoo.cards import EVALUATION, Made, Quality, write_card
 from curation.scenes.zoo.judged import judged
@@ -30,6 +31,7 @@ from curation.scenes.zoo.pictures import indices, pictures, scene_of
 from curation.scenes.zoo.training import Training, arguments, device, in_bf16
 from curation.scenes.zoo.vae import CHANNELS, HELD_OUT, PICTURES, PSNR, WHOLE, psnr
 from curation.train.draws import Draws
+from curation.train.flops import flops_of
 from curation.wuerstchen.cascade import Cascade, load_wuerstchen
 from curation.wuerstchen.compressor import SemanticCompressor
 from curation.wuerstchen.models import PaellaVQModel, decoder_config, make_decoder
@@ -93,6 +95,7 @@ def train_vqgan(steps: int, batch: int, seed: int, work: Path, out: Path, *, cou
         latents = latents_of(vqgan, as_pixels(images[:2048]))
     vqgan.register_to_config(scale_factor=round(float(latents.std()), 4))
     vqgan.cpu().half().save_pretrained(out)
+    forget_places(out)
     made = Made(
         title="Stage A of the embedded world's Würstchen",
         about=f"A `PaellaVQModel` for pictures of the studio (`curation/scenes/studio.py`): {SIDE} × {SIDE} pixels to "
@@ -142,6 +145,7 @@ def train_parts(steps: int, batch: int, seed: int, work: Path, out: Path, *, cou
 
     training = Training("wuerstchen-parts", parts, work, steps=steps, lr=LR)
     training.run(loss)
+    flops = steps * flops_of(lambda: loss(0).backward())  # type: ignore[no-untyped-call]
     training.finish()
     cascade = Cascade(parts.decoder, vqgan, parts.compressor, CascadeSampling(size=(SIDE, SIDE)))
     for part in (parts.decoder, vqgan, parts.compressor):
@@ -158,6 +162,7 @@ def train_parts(steps: int, batch: int, seed: int, work: Path, out: Path, *, cou
         batch=batch,
         seconds=training.seconds,
         parameters=parameters(parts),
+        flops=flops,
     )
     write_card(out, made, quality(through_all(load_wuerstchen(out), held_out), held_out))
 
@@ -199,5 +204,5 @@ def train(
 
 if __name__ == "__main__":
     more = {"vqgan_steps": (6_000, "steps of Stage A")}
-    given = arguments(__doc__, steps=6_000, batch=64, out="wuerstchen", more=more)
+    given = arguments(__doc__, steps=2_500, batch=64, out="wuerstchen", more=more)
     train(given.steps, given.vqgan_steps, given.batch, given.seed, given.work, given.out)
