@@ -35,7 +35,7 @@ from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
 from pipelines.engines import Engine, make_engine
 
-RESULT, SCORES, MODELS = "result.json", "scores.json", "models.json"
+RESULT, SCORES = "result.json", "scores.json"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def ablate(
     for setting, place in (("output", config.output), *(("base.output", arm.curate.output) for arm in arms)):
         if "://" in place:
             raise ConfigError(setting, "must be a folder: students are written to local disks, and read from there")
-    _check_models(config, arms)
+    for arm in arms:
+        check_paints(arm.train.recipe)
+        models_read(arm.train.recipe)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
@@ -110,26 +112,6 @@ def ablate(
     places = _make_students(config, made, engine, address, watcher)
     found = collect(config, made, places)
     return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
-
-
-def _check_models(config: AblateConfig, arms: Sequence[Arm]) -> None:
-    """Refuse students of other models: a teacher's folder may be the same, and a finished training asks no more."""
-    for arm in arms:
-        check_paints(arm.train.recipe)
-    here = {arm.name: models_read(arm.train.recipe) for arm in arms}
-    path, students = Path(config.output) / MODELS, Path(config.output) / "students"
-    if path.exists() and students.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
-        for name, files in here.items():
-            if there.get(name, files) != files:
-                raise ConfigError(
-                    "output",
-                    f"{students} holds students of {name}, and the models that they learnt from have been trained "
-                    "again since: choose another output, or delete that folder",
-                )
-        here = {**there, **here}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_json(path, here, 1)
 
 
 def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Watcher) -> dict[str, str]:

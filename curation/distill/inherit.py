@@ -40,10 +40,10 @@ def inherit_map(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], ke
     for name, tensor in student.items():
         source = _source(name, mine, theirs, keep)
         if source not in teacher:
-            raise ConfigError("teacher", f"does not fit the student: it has no {source} for {name}")
+            raise ConfigError("recipe.teacher", f"does not fit the student: it has no {source} for {name}")
         if teacher[source].shape != tensor.shape:
             raise ConfigError(
-                "teacher",
+                "recipe.teacher",
                 f"does not fit the student: {source} has shape {list(teacher[source].shape)}, "
                 f"{name} {list(tensor.shape)}",
             )

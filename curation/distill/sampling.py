@@ -59,7 +59,10 @@ def sample(
 def scheduler_of(pipeline: StableDiffusionXLPipeline, sampling: SamplingSettings) -> Any:
     """The scheduler that `sampling` asks for, with the pipeline's noise levels and kind of prediction."""
     cls = type(pipeline.scheduler) if sampling.scheduler is None else SCHEDULERS[sampling.scheduler]
-    return cls.from_config(pipeline.scheduler.config, timestep_spacing=sampling.timestep_spacing)
+    changed: dict[str, Any] = {"timestep_spacing": sampling.timestep_spacing}
+    if sampling.scheduler == "ddim":
+        changed["clip_sample"] = False  # its default is for pixels: latents go beyond 1
+    return cls.from_config(pipeline.scheduler.config, **changed)
 
 
 @torch.no_grad()

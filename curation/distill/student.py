@@ -43,17 +43,17 @@ def student_config(teacher: Mapping[str, Any], settings: StudentSettings) -> dic
     `teacher` is the config of the teacher's U-Net (`unet.config`, or `SDXL_UNET`).
     """
     levels = len(teacher["block_out_channels"])
-    depths = _per_level(teacher.get("transformer_layers_per_block", 1), levels)
+    depths = _per_level("transformer_layers_per_block", teacher.get("transformer_layers_per_block", 1), levels)
     layers = teacher.get("layers_per_block", 2)
     if not isinstance(layers, int):
-        raise ConfigError("teacher", f"has {layers} layers a block; only one number for all blocks is understood")
-    if settings.layers_per_block > layers:
-        raise ConfigError("student.layers_per_block", f"{settings.layers_per_block} is over the teacher's {layers}")
+        raise ConfigError("recipe.teacher", f"has {layers} layers a block; only one number for all is understood")
+    if (mine := settings.layers_per_block) > layers:
+        raise ConfigError("recipe.student.layers_per_block", f"{mine} is over the teacher's {layers}")
     wanted = list(settings.transformer_layers or depths)
     if len(wanted) != levels:
-        raise ConfigError("student.transformer_layers", f"names {len(wanted)} levels; the teacher has {levels}")
+        raise ConfigError("recipe.student.transformer_layers", f"names {len(wanted)} levels; the teacher has {levels}")
     if any(mine < 1 or mine > theirs for mine, theirs in zip(wanted, depths, strict=True)):
-        raise ConfigError("student.transformer_layers", f"{wanted} must be from 1 to the teacher's {depths}")
+        raise ConfigError("recipe.student.transformer_layers", f"{wanted} must be from 1 to the teacher's {depths}")
     config = {name: value for name, value in teacher.items() if not name.startswith("_")}
     config |= {"layers_per_block": settings.layers_per_block, "transformer_layers_per_block": wanted}
     if not settings.mid_block:
@@ -61,5 +61,9 @@ def student_config(teacher: Mapping[str, Any], settings: StudentSettings) -> dic
     return config
 
 
-def _per_level(value: Any, levels: int) -> list[int]:
-    return [value] * levels if isinstance(value, int) else list(value)
+def _per_level(name: str, value: Any, levels: int) -> list[int]:
+    """A number a level. Raises ConfigError for the nested ones of a U-Net that was cut already, like SSD-1B's."""
+    found = [value] * levels if isinstance(value, int) else list(value)
+    if not all(isinstance(number, int) for number in found):
+        raise ConfigError("recipe.teacher", f"has {name} {found}; only one number a level is understood")
+    return found

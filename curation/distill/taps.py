@@ -39,7 +39,7 @@ def pair_places(student: nn.Module, inheritance: Inheritance, where: Sequence[Wh
     for kind in where:
         found = _found(student, kind)
         if not found:
-            raise ConfigError("losses.features", f"the student has no {kind.replace('_', ' ')}")
+            raise ConfigError("recipe.losses.places", f"the student has no {kind.replace('_', ' ')}")
         pairs |= {name: _teacher_place(name, inheritance) for name in found}
     return pairs
 
@@ -69,7 +69,7 @@ class Taps:
         modules = dict(model.named_modules())
         missing = sorted(name for name in places.values() if name not in modules)
         if missing:
-            raise ConfigError("losses.features", f"the model has no {missing[0]}")
+            raise ConfigError("recipe.losses.places", f"the model has no {missing[0]}")
         self._features: dict[str, Tensor] = {}
         self._listening = False
         for place, name in places.items():

@@ -8,17 +8,21 @@ processes make the losses of one with the same global batch.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from PIL import Image
 from torch import Tensor, nn
 
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError
+from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.order import key_of
 from curation.train.average import Average
@@ -62,19 +66,19 @@ class Loop:
         """Of training, over all sessions."""
         self.flops: int | None = None
         """Of a sample, forward and back, with the frozen models."""
+        self._window = Window()
         if (path := latest_checkpoint(self.folder / CHECKPOINTS)) is not None:
             self._load(load_checkpoint(path))
         self._check_together()
         self._batches = self._endless()
-        self._window = Window()
 
     # -- running -----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Do the steps that are left.
 
-        Raises RunError where a loss is no number, and whatever the watcher raises when it wants an end; then the steps
-        up to there are in a checkpoint.
+        Raises RunError where a loss or a gradient is no number, and whatever the watcher raises when it wants an end;
+        then the steps up to there are in a checkpoint.
         """
         steps, every = self.config.loop.steps, self.config.loop
         metrics = Metrics(self.folder, self.step) if self.accelerator.is_main_process else None
@@ -88,14 +92,14 @@ class Loop:
                     if metrics is not None:
                         metrics.add(line)
                         self.watcher.step(line)
-                if stop := self._agreed_stop():
-                    self.save()
-                    raise stop
-                if self.step % every.checkpoint_every == 0 or self.step == steps:
+                if self.config.grids.prompts and (self.step % self.config.grids.every == 0 or self.step == steps):
+                    self._draw(self.step)  # before the checkpoint: a run that goes on from there has them
+                stop = self._agreed_stop()
+                if stop or self.step % every.checkpoint_every == 0 or self.step == steps:
                     self.save()
                     saved = self.step
-                if self.config.grids.prompts and (self.step % self.config.grids.every == 0 or self.step == steps):
-                    self._draw(self.step)
+                if stop:
+                    raise stop
             if saved != self.step:
                 self.save()
         finally:
@@ -104,20 +108,24 @@ class Loop:
 
     def _step(self) -> Tensor | None:
         """One step of the optimiser; the norm of its gradient where it is clipped."""
-        loop, norm = self.config.loop, None
+        loop, norm, keys = self.config.loop, None, []
+        clip = math.inf if self.config.optimizer.clip is None else self.config.optimizer.clip
         self.model.train()
         for part in range(loop.accumulate):
             batch = self._next()
+            keys += batch["keys"]
             number = self.step * loop.accumulate + part
             prepared = self._prepare(batch, number)
             if self.flops is None:
                 self.flops = self._count(batch, number)
             with self.accelerator.accumulate(self.model):
                 losses, total = self._losses(self.model, prepared)
-                self._check_finite(losses, total, batch)
+                self._check_finite(total, "the loss", batch["keys"], losses)
                 self.accelerator.backward(total)
-                if self.accelerator.sync_gradients and self.config.optimizer.clip is not None:
-                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip)
+                if self.accelerator.sync_gradients:
+                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), clip)
+                    if self.accelerator.scaler is None:  # one that scales expects infinities, and leaves out the step
+                        self._check_finite(norm, "the gradient", keys)
                 self._prepared_optimizer.step()
                 self._prepared_optimizer.zero_grad()
             self._window.add({**losses, "total": total}, len(batch["keys"]), batch["epoch"])
@@ -134,21 +142,20 @@ class Loop:
                 "output", f"ranks would go on from steps {sorted(set(steps))}: {self.folder} must be a folder of all"
             )
 
-    def _check_finite(self, losses: Mapping[str, Tensor], total: Tensor, batch: TorchBatch) -> None:
-        """Raises RunError on all ranks where the loss of one is no number: the others would wait for it."""
-        wrong = ~torch.isfinite(total.detach())
-        if self.accelerator.num_processes > 1:
-            anywhere = bool(self.accelerator.reduce(wrong.float().reshape(1), reduction="sum").item())
-        else:
-            anywhere = bool(wrong)
-        if anywhere and not wrong:
-            raise RunError(f"the loss of another rank is no number at step {self.step + 1}")
-        if anywhere:
-            raise RunError(
-                f"the loss is {total.item()} at step {self.step + 1}; "
-                f"{', '.join(f'{name} {value.mean().item():.4g}' for name, value in losses.items())}; "
-                f"the keys of the batch: {', '.join(batch['keys'])}"
-            )
+    def _check_finite(
+        self, value: Tensor, what: str, keys: Sequence[str], losses: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Raises RunError on all ranks, with the keys of those where `value` is no number: others would wait for it."""
+        wrong = ~torch.isfinite(value.detach())
+        several = self.accelerator.num_processes > 1
+        if not (self.accelerator.reduce(wrong.float().reshape(1), reduction="sum").item() if several else wrong):
+            return
+        mine = [*keys] if wrong else []
+        told = gather_object(mine) if several else mine
+        parts = [f"{what} is {value.item() if wrong else 'no number'} at step {self.step + 1}"]
+        if losses is not None:
+            parts.append(", ".join(f"{name} {loss.mean().item():.4g}" for name, loss in losses.items()))
+        raise RunError("; ".join([*parts, f"the keys of the batch: {', '.join(told)}"]))
 
     def _prepare(self, batch: TorchBatch, number: int) -> Any:
         share = self.config.data.batch // self.accelerator.num_processes
@@ -227,15 +234,14 @@ class Loop:
             with self.average.applied():
                 images = self.recipe.sample(grids.prompts, grid_seeds(self.config))
             folder = self.folder / "grids" / f"{step:08d}"
-            folder.mkdir(parents=True, exist_ok=True)
-            for i, image in enumerate(images):
-                image.save(folder / f"{i:02d}.png")
+            save_grid(folder, images)
         self.accelerator.wait_for_everyone()
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def save(self) -> None:
         """Write a checkpoint; the first rank does, for all hold the same."""
+        window = self._window.state(lambda number: self.accelerator.reduce(number, reduction="mean"))
         if self.accelerator.is_main_process:
             weights = {"model": self.recipe.model.state_dict()}
             if average := self.average.weights():
@@ -252,6 +258,7 @@ class Loop:
                 "updates": self.average.updates,
                 "seconds": self.seconds,
                 "flops": self.flops,
+                "window": window,
             }
             checkpoint = Checkpoint(self.step, weights, states, facts)
             save_checkpoint(self.folder / CHECKPOINTS, checkpoint, self.config.loop.keep)
@@ -269,6 +276,7 @@ class Loop:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.states["scaler"])
         self.loader.load_state_dict(facts["stream"])
+        self._window.restore(facts["window"], self.accelerator.device)
         self.step, self.seconds, self.flops = checkpoint.step, float(facts["seconds"]), facts["flops"]
 
 
@@ -276,6 +284,14 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float], sampl
     """The number to minimise: the weighted sum of `losses` ([B] each), with a weight a sample [B] if given; a mean."""
     whole = torch.stack([weight * losses[name] for name, weight in weights.items() if weight]).sum(0)
     return (whole if samples is None else samples * whole).mean()
+
+
+def save_grid(folder: Path, images: Sequence[Image.Image]) -> None:
+    """Write pictures of the fixed prompts, in their order. Raises StorageError."""
+    with storage_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            image.save(folder / f"{i:02d}.png")
 
 
 def grid_seeds(config: TrainConfig) -> list[int]:

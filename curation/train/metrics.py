@@ -9,37 +9,52 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from torch import Tensor
+
+from curation.storage import storage_errors
 
 METRICS = "metrics.jsonl"
 
 
 class Metrics:
-    """Appends to the files of the run in `folder`, from step `done` on."""
+    """Appends to the files of the run in `folder`, from step `done` on. All of it raises StorageError.
+
+    Events are written as they come: `SummaryWriter` has a thread do it, and blocks for ever once that met a full disk.
+    """
 
     def __init__(self, folder: Path, done: int) -> None:
-        self._path = folder / METRICS
+        self._path, board = folder / METRICS, folder / "tensorboard"
         kept = [line for line in read_metrics(folder) if line["step"] <= done]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        with storage_errors(str(self._path)):
+            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            board.mkdir(exist_ok=True)
+            self._board = EventsWriter(str(board / "events"))
+            start = SessionLog(status=SessionLog.START)  # what older files say of this step and later ones is void
+            self._board.write_event(Event(step=done + 1, session_log=start))
 
     def add(self, line: Mapping[str, Any]) -> None:
         """A line; its `step` says where. Numbers and mappings of numbers go to TensorBoard as well."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in line.items():
-            for label, number in value.items() if isinstance(value, dict) else [("", value)]:
-                if name != "step" and isinstance(number, int | float):
-                    self._board.add_scalar(f"{name}/{label}" if label else name, number, line["step"])
+        with storage_errors(str(self._path)):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            for name, value in line.items():
+                for label, number in value.items() if isinstance(value, dict) else [("", value)]:
+                    if name != "step" and isinstance(number, int | float):
+                        told = scalar(f"{name}/{label}" if label else name, number)
+                        self._board.write_event(Event(summary=told, step=line["step"], wall_time=time.time()))
+            self._board.flush()
 
     def close(self) -> None:
-        self._board.close()
+        with storage_errors(str(self._path)):
+            self._board.close()
 
 
 class Window:
@@ -56,6 +71,22 @@ class Window:
             mean = value.detach().mean()
             self._sums[name] = self._sums[name] + mean if name in self._sums else mean
         self.samples, self.epoch, self._batches = self.samples + samples, epoch, self._batches + 1
+
+    def state(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Plain JSON; `reduce` makes of a rank's number the mean over all."""
+        return {
+            "sums": {name: reduce(total).item() for name, total in self._sums.items()},
+            "batches": self._batches,
+            "samples": self.samples,
+            "waited": self.waited,
+            "seconds": time.monotonic() - self.started,
+        }
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a `state`."""
+        self._sums = {name: torch.tensor(total, device=device) for name, total in state["sums"].items()}
+        self._batches, self.samples, self.waited = state["batches"], state["samples"], state["waited"]
+        self.started = time.monotonic() - state["seconds"]
 
     def means(self, device: torch.device) -> dict[str, Tensor]:
         return {name: (total / self._batches).to(device) for name, total in self._sums.items()}

@@ -36,12 +36,12 @@ from curation.errors import ConfigError
 from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.stream import CorpusStream
-from curation.train.loop import Loop, grid_seeds
+from curation.train.loop import Loop, grid_seeds, save_grid
 from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
 from curation.train.report import write_report
-from curation.train.trained import MODEL, trained_by
+from curation.train.trained import MODEL, models_read, trained_by
 from curation.train.watcher import Watcher
 
 RUN = "run.json"
@@ -126,7 +126,7 @@ def _run(loop: Loop) -> None:
         loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
         _clear_grids(loop)
         _draw_reference(config, recipe)
-    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts())}
+    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), "read": _read(config)}
     try:
         loop.run()
         if accelerator.is_main_process:
@@ -140,7 +140,10 @@ def _run(loop: Loop) -> None:
 
 
 def finished(config: TrainConfig) -> TrainResult | None:
-    """The result of a training that was done before with the same settings."""
+    """The result of a training that was done before with the same settings.
+
+    Raises ConfigError where a model that it learnt from has been trained again since.
+    """
     folder = Path(config.output)
     try:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
@@ -148,17 +151,29 @@ def finished(config: TrainConfig) -> TrainResult | None:
         return None
     if facts.get("status") != "done" or trained_by(facts) != config:
         return None
+    if facts.get("read") != _read(config):
+        raise ConfigError(
+            "output", f"{folder} holds what was learnt from models that have been trained again since; choose another"
+        )
     return TrainResult(folder / MODEL, folder / "report.html", facts)
 
 
+def _read(config: TrainConfig) -> dict[str, Any]:
+    """The models that the training reads, as `run.json` has them."""
+    found: dict[str, Any] = json.loads(json.dumps(models_read(config.recipe)))
+    return found
+
+
 def _accelerator(config: TrainConfig) -> Accelerator:
-    return Accelerator(
-        mixed_precision=config.loop.precision,
-        cpu=not torch.cuda.is_available(),
-        gradient_accumulation_plugin=GradientAccumulationPlugin(
-            num_steps=config.loop.accumulate, sync_with_dataloader=False
-        ),
-    )
+    plugin = GradientAccumulationPlugin(num_steps=config.loop.accumulate, sync_with_dataloader=False)
+    try:
+        return Accelerator(
+            mixed_precision=config.loop.precision,
+            cpu=not torch.cuda.is_available(),
+            gradient_accumulation_plugin=plugin,
+        )
+    except ValueError as error:  # fp16 without a GPU, bf16 on one that does not know it
+        raise ConfigError("loop.precision", f"{config.loop.precision} cannot be had here: {error}") from None
 
 
 def _prepare_model(recipe: Recipe, config: TrainConfig, device: torch.device) -> None:
@@ -175,14 +190,15 @@ def _clear_grids(loop: Loop) -> None:
     folder, grids = loop.folder / "grids", loop.config.grids
     of = {"prompts": grids.prompts, "seed": grids.seed, "models": dict(loop.recipe.signature())}
     told = json.dumps(of, indent=1)
-    if not (folder / "of.json").exists() or (folder / "of.json").read_text(encoding="utf-8") != told:
-        shutil.rmtree(folder, ignore_errors=True)
-    for path in folder.glob("[0-9]*"):
-        if int(path.name) > loop.step:
-            shutil.rmtree(path)
-    if grids.prompts:
-        folder.mkdir(exist_ok=True)
-        (folder / "of.json").write_text(told, encoding="utf-8")
+    with storage_errors(str(folder)):
+        if not (folder / "of.json").exists() or (folder / "of.json").read_text(encoding="utf-8") != told:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.glob("[0-9]*"):
+            if int(path.name) > loop.step:
+                shutil.rmtree(path)
+        if grids.prompts:
+            folder.mkdir(exist_ok=True)
+            (folder / "of.json").write_text(told, encoding="utf-8")
 
 
 def _draw_reference(config: TrainConfig, recipe: Recipe) -> None:
@@ -190,9 +206,8 @@ def _draw_reference(config: TrainConfig, recipe: Recipe) -> None:
     folder = Path(config.output) / "grids" / "reference"
     if config.grids.prompts and not folder.exists():
         images = recipe.reference(config.grids.prompts, grid_seeds(config))
-        for i, image in enumerate(images or ()):
-            folder.mkdir(parents=True, exist_ok=True)
-            image.save(folder / f"{i:02d}.png")
+        if images is not None:
+            save_grid(folder, images)
 
 
 def _finish(config: TrainConfig, loop: Loop, facts: dict[str, Any]) -> None:

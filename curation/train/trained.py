@@ -55,20 +55,22 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
     """Hashes of the models that a training reads and its settings name, so that one that was trained again in the same
     place does not pass for the old one; of models on the hub, their names. Raises ConfigError where one is missing."""
     if (teacher := teacher_of(recipe)) is not None:
-        return teacher_signature("train.recipe.teacher", teacher)
-    assert isinstance(recipe, StageCSettings)
-    decode = recipe.decode
-    found = {
-        "compressor": compressor_signature("train.recipe.compressor", recipe.compressor),
-        **text_signatures("train.recipe.text", recipe.text),
-        "decoder": part_signature("train.recipe.decode.decoder", decode.decoder),
-        "vqgan": part_signature("train.recipe.decode.vqgan", decode.vqgan),
-    }
-    if decode.text is not None:
-        found["decoder_text"] = part_signature("train.recipe.decode.text", decode.text)
-    if recipe.prior.weights is not None:
-        found["prior"] = part_signature("train.recipe.prior.weights", recipe.prior.weights)
-    return found
+        return teacher_signature("recipe.teacher", teacher)
+    assert isinstance(recipe, StageCSettings | StageBSettings)
+    found = {"compressor": compressor_signature("recipe.compressor", recipe.compressor)}
+    if recipe.text is not None:
+        found |= text_signatures("recipe.text", recipe.text)
+    if isinstance(recipe, StageBSettings):
+        parts = {"recipe.vqgan": recipe.vqgan, "recipe.decoder.weights": recipe.decoder.weights}
+    else:
+        decode = recipe.decode
+        parts = {
+            "recipe.decode.decoder": decode.decoder,
+            "recipe.decode.vqgan": decode.vqgan,
+            "recipe.decode.text": decode.text,
+            "recipe.prior.weights": recipe.prior.weights,
+        }
+    return found | {setting: part_signature(setting, part) for setting, part in parts.items() if part is not None}
 
 
 def trained_by(facts: Mapping[str, Any]) -> TrainConfig | None:

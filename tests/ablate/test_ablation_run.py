@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import time
 from collections import Counter
@@ -234,23 +233,6 @@ def test_a_verdict_about_what_is_not_measured_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"verdict\.secondaries\.0.*best at 1"):
         ablate(make(given, model=AblateConfig), engine="local")
     assert not (tmp_path / "out").exists()
-
-
-def test_students_of_a_teacher_that_was_trained_again_are_not_taken_for_its_own(
-    done: Done, sdxl_folder: Path, tmp_path: Path
-) -> None:
-    teacher, output = tmp_path / "teacher", tmp_path / "out"
-    shutil.copytree(sdxl_folder, teacher)
-    given = whole(tmp_path / "list.parquet", teacher, output)
-    (output / "students").mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"source\.path"):  # so far it is the first
-        ablate(make(given, model=AblateConfig), engine="local")
-    weights = teacher / "unet/diffusion_pytorch_model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    with pytest.raises(ConfigError, match=r"output.*trained again"):
-        ablate(make(given, model=AblateConfig), engine="local")
 
 
 def _read(config: AblateConfig, name: str) -> dict[str, Any]:

@@ -47,5 +47,6 @@ def test_the_scheduler_is_the_one_that_is_asked_for(pipeline: StableDiffusionXLP
         sample(pipeline, ["a red star"], [3], SamplingSettings(steps=3, guidance=1, scheduler=name))[0].tobytes()
         for name in ("euler", "euler_ancestral", "euler_ancestral", "ddim", "dpmsolver++")
     ]
+    assert scheduler_of(pipeline, SamplingSettings(scheduler="ddim")).config.clip_sample is False, "latents pass 1"
     assert pictures[1] == pictures[2]
     assert len(set(pictures)) == 4

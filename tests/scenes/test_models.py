@@ -33,7 +33,9 @@ MOST_BYTES = 40_000_000
 
 
 def test_there_are_some_and_they_are_small() -> None:
-    assert {"clip", "aesthetic", "safety", "watermark", "captioner", "teacher", "wuerstchen"} <= {folder.name for folder in MADE}
+    assert {"clip", "aesthetic", "safety", "watermark", "captioner", "teacher", "wuerstchen"} <= {
+        folder.name for folder in MADE
+    }
     assert sum(file.stat().st_size for file in MODELS.rglob("*.safetensors")) <= MOST_BYTES
 
 

@@ -88,6 +88,53 @@ def test_stock_diffusers_loads_and_samples_the_student(whole: TrainResult) -> No
     assert image.images.shape == (1, 32, 32, 3)
 
 
+def test_what_was_learnt_of_a_teacher_that_is_another_now_is_refused(
+    make: Make, sdxl_folder: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(sdxl_folder, teacher)
+    config = make(tmp_path / "run", recipe={"teacher": {"model": str(teacher)}}, loop={"steps": 2})
+    done = train(config)
+    assert train(config).facts == done.facts
+    weights = teacher / "unet/diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"output: .*trained again since"):
+        train(config)
+    shutil.rmtree(teacher)
+    assert train(config).facts == done.facts, "nobody can tell"
+
+
+def test_lines_are_the_same_where_a_run_stopped_between_two(make: Make, tmp_path: Path) -> None:
+    loop = {"steps": 8, "log_every": 4, "checkpoint_every": 3}
+    train(make(tmp_path / "whole", loop=loop))
+    config = make(tmp_path / "stopped", loop=loop)
+    with pytest.raises(Interrupt):
+        train(config, DiesAt(8))  # the last checkpoint is of step 6
+    train(config)
+    assert course(tmp_path / "stopped") == course(tmp_path / "whole")
+    assert [step for step, _, _ in course(tmp_path / "whole")] == [4, 8]
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_taken(
+    clip: float | None, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Koala.losses
+
+    def broken(self: Koala, model: torch.nn.Module, prepared: Any) -> dict[str, torch.Tensor]:
+        losses = plain(self, model, prepared)
+        losses["task"].register_hook(lambda gradient: gradient * float("inf"))
+        return losses
+
+    monkeypatch.setattr(Koala, "losses", broken)
+    config = make(tmp_path, optimizer={"clip": clip})
+    with pytest.raises(RunError, match=r"the gradient is .* at step 1; the keys of the batch: [0-9a-f]{32}"):
+        train(config)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_a_finished_training_is_not_done_again(whole: TrainResult, make: Make) -> None:
     config = make(whole.model.parent, grids={"prompts": ["a star", "two stars"], "every": 4})
     assert train(config, DiesAt(1)).facts == whole.facts
