@@ -13,6 +13,9 @@ is raised is a bug, and stops the run with its traceback in the log.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CurationError(Exception):
     """Base of all errors raised on purpose."""
@@ -25,6 +28,15 @@ class ConfigError(CurationError):
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
         self.problem = problem
+
+
+@contextmanager
+def under(section: str) -> Iterator[None]:
+    """Errors of settings in this block are told with `section` before their path: where they stand in the file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{section}.{error.path}" if error.path else section, error.problem) from error
 
 
 class RunError(CurationError):

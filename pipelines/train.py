@@ -10,6 +10,7 @@ again, and each worker goes on from the last checkpoint there.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -24,11 +25,13 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from curation.config.train import TrainConfig
-from curation.errors import RunError
+from curation.errors import ConfigError, RunError, StorageError
 from curation.train.watcher import Watcher
 from pipelines.cluster import enter, join_cluster
 
 FOLLOW_SECONDS = 2.0
+FAILED = "failed.json"
+"""Word of an error that would come again, below the output while the workers end."""
 RESTARTS = 3
 """Times that a group of workers is started again."""
 
@@ -44,9 +47,16 @@ def train_on_ray(
 ) -> dict[str, Any]:
     """Train on `workers` processes, each with a GPU or a CPU; returns what the run's `run.json` says.
 
-    `watcher` hears of the steps, from a thread; it cannot end them. Raises RunError where the workers failed more than
-    `restarts` times.
+    `watcher` hears of the steps, from a thread; it cannot end them. Raises what a worker raised on purpose, which would
+    come again, and RunError where the workers failed more than `restarts` times.
     """
+    from curation.train.run import finished
+
+    if not config.data.corpora:
+        raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
+    if (done := finished(config)) is not None:
+        return done.facts
+    (Path(config.output) / FAILED).unlink(missing_ok=True)
     if not ray.is_initialized():
         join_cluster(address)
     # Ray's own notes on the run; what a training leaves is in its output
@@ -66,8 +76,7 @@ def train_on_ray(
                 trainer.fit()
         except TrainingFailedError as error:
             raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
-    from curation.train.run import finished
-
+    _raise_again(config)
     result = finished(config)
     if result is None:
         raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
@@ -102,11 +111,35 @@ def _followed(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
 
 
 def _worker(given: dict[str, Any]) -> None:
-    """What each worker does."""
+    """What each worker does. One that met an error which would come again leaves word of it for those that Ray starts
+    in its place, however often: they end at once."""
     from curation.train.run import train
 
     enter(given["folder"])
-    train(TrainConfig.model_validate(given["config"]))
+    config = TrainConfig.model_validate(given["config"])
+    word = Path(config.output) / FAILED
+    if word.exists():
+        return
+    try:
+        train(config)
+    except StorageError:  # a shared folder may be back in a moment
+        raise
+    except (ConfigError, RunError) as error:
+        path = error.path if isinstance(error, ConfigError) else None
+        word.parent.mkdir(parents=True, exist_ok=True)
+        temporary = word.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"setting": path, "error": getattr(error, "problem", str(error))}))
+        os.replace(temporary, word)
+        raise
+
+
+def _raise_again(config: TrainConfig) -> None:
+    """What a worker left word of."""
+    word = Path(config.output) / FAILED
+    if word.exists():
+        told = json.loads(word.read_text())
+        word.unlink()
+        raise RunError(told["error"]) if told["setting"] is None else ConfigError(told["setting"], told["error"])
 
 
 def _reason(error: Exception) -> str:

@@ -27,3 +27,13 @@ def test_students_of_sdxl_have_the_papers_sizes(name: str, parameters: int) -> N
     with torch.device("meta"):
         student = UNet2DConditionModel.from_config(student_config(SDXL_UNET, recipe.student))
     assert sum(p.numel() for p in student.parameters()) == parameters
+
+
+def test_eight_gpus_and_one_make_the_same_batches() -> None:
+    """With the lines that the README shows."""
+    alone = ["data.batch=8", "loop.accumulate=16"]
+    for name in ("koala_700m", "koala_1b_lightning"):
+        for sets in ([], alone):
+            config = load_train_config(ROOT / f"configs/training/{name}.yaml", sets)
+            assert config.data.batch * config.loop.accumulate == 128
+    assert " ".join(f"--set {given}" for given in alone) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from curation.config.base import Settings
 
@@ -42,7 +42,7 @@ class TeacherSettings(Settings):
     """Folder or hub name of another VAE (`madebyollin/sdxl-vae-fp16-fix`): SDXL's own overflows in fp16."""
     prediction: Prediction | None = None
     """What the teacher predicts; not given: what its scheduler says."""
-    timesteps: tuple[int, ...] | None = None
+    timesteps: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """The only timesteps that training draws, of a teacher that knows no others; not given: all of its schedule."""
     guidance: float | None = Field(None, ge=0)
     """Guide the teacher at this scale while it teaches, which costs a second pass; not given: the plain conditional
@@ -52,18 +52,25 @@ class TeacherSettings(Settings):
 
 
 class StudentSettings(Settings):
-    """What is cut from the teacher's U-Net. Depths that are not given stay the teacher's."""
+    """What is cut from the teacher's U-Net. What is not given stays the teacher's."""
 
     layers_per_block: int = Field(1, ge=1)
     """Residual layers of each down block (up blocks have one more)."""
     transformer_layers: tuple[int, ...] | None = None
     """Depth of the transformers on each level, from the finest on; levels without attention have depths too."""
+    widths: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Channels of the levels, from the finest on; others than the teacher's only without what has its shapes, `inherit`
+    and `losses.features`. Heads stay as wide as the teacher's."""
     mid_block: bool = True
     """Keep the middle block; it is as deep as the lowest level."""
     keep: Keep = "bottom"
     """Which of a deep transformer's layers a shallower one inherits."""
     inherit: bool = True
     """Begin with the teacher's weights; otherwise from nothing."""
+
+
+def _alike(given: Any) -> Any:
+    return dict.fromkeys(given, 1.0) if isinstance(given, list | tuple) else given
 
 
 class LossSettings(Settings):
@@ -75,9 +82,12 @@ class LossSettings(Settings):
     """Distance to the teacher's prediction."""
     features: float = Field(1.0, ge=0)
     """Distance between features of student and teacher, summed over places."""
-    places: tuple[Where, ...] = ("self_attention",)
-    """Where features are compared; `last` is the last feature of each block, `last_outer` that of the first down and of
-    the last up block, which the paper adds to self-attention with little gain."""
+    places: Annotated[dict[Where, Annotated[float, Field(gt=0)]], BeforeValidator(_alike)] = Field(
+        {"self_attention": 1.0}
+    )
+    """Where features are compared, a loss each; as a mapping with a weight each, by which `features` is multiplied.
+    `last` is the last feature of each block, `last_outer` that of the first down and of the last up block, which the
+    paper adds to self-attention with little gain."""
     layers: Keep | None = None
     """With which of a deep teacher transformer's layers; not given: with those that the student inherits."""
     min_snr: float | None = Field(None, gt=0)
@@ -114,3 +124,9 @@ class KoalaSettings(Settings):
     def student_sampling(self) -> SamplingSettings:
         """How the student is sampled."""
         return self.sampling or self.teacher.sampling
+
+    @model_validator(mode="after")
+    def _widths(self) -> KoalaSettings:
+        if self.student.widths is not None and (self.student.inherit or self.losses.features):
+            raise ValueError("`student.widths` goes with `student.inherit: false` and `losses.features: 0`")
+        return self

@@ -13,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from curation.config.koala import KoalaSettings
-from curation.distill.inherit import inherit_map
+from curation.distill.inherit import Inheritance, inherit_map
 from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, feature_loss, min_snr_weights, squared_error, training_target
 from curation.distill.student import student_config
@@ -43,24 +43,32 @@ class Koala(UNetRecipe):
         self.settings = settings
         torch.manual_seed(seed)
         self.model = UNet2DConditionModel.from_config(student_config(self.teacher.unet.config, settings.student))
+        losses, cut = settings.losses, settings.student
         weights = self.teacher.unet.state_dict()
-        self._inheritance = inherit_map(self.model.state_dict(), weights, settings.student.keep)
-        if settings.student.inherit:
+        self._inheritance: Inheritance | None = None
+        if cut.widths is None:  # else nothing of the teacher has the student's shapes
+            self._inheritance = inherit_map(self.model.state_dict(), weights, cut.keep)
+        if cut.inherit:
+            assert self._inheritance is not None
             sources = self._inheritance.sources
             self.model.load_state_dict({name: weights[source] for name, source in sources.items()})
-        losses = settings.losses
-        self.weights: Mapping[str, float] = {
-            name: weight
-            for name, weight in (("task", losses.task), ("output", losses.output), ("features", losses.features))
-            if weight
-        }
-        pairing = self._inheritance
-        if losses.layers is not None:
-            pairing = inherit_map(self.model.state_dict(), weights, losses.layers)
-        places = pair_places(self.model, pairing, losses.places) if losses.features else {}
-        self._mine = Taps(self.model, {place: place for place in places})
-        self._theirs = Taps(self.teacher.unet, places)
-        self._pairs = places
+        self._kinds: dict[str, list[str]] = {}
+        pairs: dict[str, str] = {}
+        if losses.features:
+            pairing = self._inheritance
+            if losses.layers is not None:
+                pairing = inherit_map(self.model.state_dict(), weights, losses.layers)
+            assert pairing is not None
+            for kind in losses.places:
+                found = pair_places(self.model, pairing, [kind])
+                self._kinds[f"features.{kind}"] = list(found)
+                pairs |= found
+        weighed = {"task": losses.task, "output": losses.output}
+        weighed |= {f"features.{kind}": losses.features * weight for kind, weight in losses.places.items()}
+        self.weights: Mapping[str, float] = {name: weight for name, weight in weighed.items() if weight}
+        self._mine = Taps(self.model, {place: place for place in pairs})
+        self._theirs = Taps(self.teacher.unet, pairs)
+        self._pairs = pairs
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> Taught:
         teacher, device = self.teacher, self.teacher.device
@@ -75,7 +83,7 @@ class Koala(UNetRecipe):
         noisy = add_noise(clean, noise, kept)
         taught: Tensor | None = None
         features: dict[str, Tensor] = {}
-        if "output" in self.weights or "features" in self.weights:
+        if "output" in self.weights or self._kinds:
             taught, features = self._ask_teacher(noisy, timesteps, text, added)
         target = training_target(teacher.prediction, clean, noise, kept)
         return Taught(noisy, timesteps, text, added, target, taught, features)
@@ -89,8 +97,9 @@ class Koala(UNetRecipe):
         if "output" in self.weights:
             assert prepared.taught is not None
             losses["output"] = squared_error(found, prepared.taught)
-        if "features" in self.weights:
-            losses["features"] = feature_loss(features, prepared.features)
+        for name, places in self._kinds.items():
+            mine, theirs = ({place: of[place] for place in places} for of in (features, prepared.features))
+            losses[name] = feature_loss(mine, theirs)
         return losses
 
     def sample_weights(self, prepared: Taught) -> Tensor | None:
@@ -116,12 +125,13 @@ class Koala(UNetRecipe):
         return found, features
 
     def facts(self) -> Mapping[str, Any]:
+        inherited = self._inheritance
         teacher, student = (sum(p.numel() for p in m.parameters()) for m in (self.teacher.unet, self.model))
         return {
             "parameters": student,
             "teacher parameters": teacher,
-            "inherited tensors": len(self._inheritance.sources) if self.settings.student.inherit else 0,
-            "teacher tensors left out": len(self._inheritance.unused),
+            "inherited tensors": len(inherited.sources) if inherited and self.settings.student.inherit else 0,
+            "teacher tensors left out": len(inherited.unused) if inherited else "all",
             "pairs of features": len(self._pairs),
             "prediction": self.teacher.prediction,
             "timesteps": len(self.teacher.timesteps),

@@ -6,7 +6,7 @@ on the lower levels, and in its smaller form leaves out the middle block. `inher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from curation.config.koala import StudentSettings
@@ -55,10 +55,27 @@ def student_config(teacher: Mapping[str, Any], settings: StudentSettings) -> dic
     if any(mine < 1 or mine > theirs for mine, theirs in zip(wanted, depths, strict=True)):
         raise ConfigError("recipe.student.transformer_layers", f"{wanted} must be from 1 to the teacher's {depths}")
     config = {name: value for name, value in teacher.items() if not name.startswith("_")}
+    if settings.widths is not None:
+        config |= _widths(teacher, settings.widths)
     config |= {"layers_per_block": settings.layers_per_block, "transformer_layers_per_block": wanted}
     if not settings.mid_block:
         config["mid_block_type"] = None
     return config
+
+
+def _widths(teacher: Mapping[str, Any], widths: Sequence[int]) -> dict[str, Any]:
+    """Of levels, with heads as wide as the teacher's. Raises ConfigError."""
+    setting, theirs = "recipe.student.widths", list(teacher["block_out_channels"])
+    if len(widths) != len(theirs):
+        raise ConfigError(setting, f"names {len(widths)} levels; the teacher has {len(theirs)}")
+    heads = _per_level("attention_head_dim", teacher.get("attention_head_dim", 8), len(theirs))  # it is their number
+    found = []
+    for mine, level, count in zip(widths, theirs, heads, strict=True):
+        head, groups = level // count, teacher.get("norm_num_groups", 32)
+        if mine % head or mine % groups:
+            raise ConfigError(setting, f"{mine} is no multiple of a head's {head} channels and of {groups} groups")
+        found.append(mine // head)
+    return {"block_out_channels": list(widths), "attention_head_dim": found}
 
 
 def _per_level(name: str, value: Any, levels: int) -> list[int]:

@@ -17,18 +17,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from PIL import Image
 from torch import Tensor, nn
 
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError
-from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.order import key_of
 from curation.train.average import Average
 from curation.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from curation.train.draws import Draws
 from curation.train.flops import flops_of
+from curation.train.grids import GRIDS, grid_seeds, save_grid
 from curation.train.identity import check_identity, identity
 from curation.train.metrics import Metrics, Window, peak_memory
 from curation.train.optimizer import make_optimizer, make_schedule
@@ -230,11 +229,9 @@ class Loop:
     def _draw(self, step: int) -> None:
         """Pictures of the fixed prompts, by the first rank."""
         if self.accelerator.is_main_process:
-            grids = self.config.grids
             with self.average.applied():
-                images = self.recipe.sample(grids.prompts, grid_seeds(self.config))
-            folder = self.folder / "grids" / f"{step:08d}"
-            save_grid(folder, images)
+                images = self.recipe.sample(self.config.grids.prompts, grid_seeds(self.config))
+            save_grid(self.folder / GRIDS / f"{step:08d}", images)
         self.accelerator.wait_for_everyone()
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -275,7 +272,11 @@ class Loop:
         self._schedule.last_epoch = int(checkpoint.states["schedule"]["last_epoch"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.states["scaler"])
-        self.loader.load_state_dict(facts["stream"])
+        try:
+            self.loader.load_state_dict(facts["stream"])
+        except ConfigError as error:
+            told = f"its checkpoints are of a training on another corpus ({error.problem}): choose another output"
+            raise ConfigError("output", told) from None
         self._window.restore(facts["window"], self.accelerator.device)
         self.step, self.seconds, self.flops = checkpoint.step, float(facts["seconds"]), facts["flops"]
 
@@ -284,16 +285,3 @@ def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float], sampl
     """The number to minimise: the weighted sum of `losses` ([B] each), with a weight a sample [B] if given; a mean."""
     whole = torch.stack([weight * losses[name] for name, weight in weights.items() if weight]).sum(0)
     return (whole if samples is None else samples * whole).mean()
-
-
-def save_grid(folder: Path, images: Sequence[Image.Image]) -> None:
-    """Write pictures of the fixed prompts, in their order. Raises StorageError."""
-    with storage_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            image.save(folder / f"{i:02d}.png")
-
-
-def grid_seeds(config: TrainConfig) -> list[int]:
-    """A seed for each prompt of the grids."""
-    return [config.grids.seed + i for i in range(len(config.grids.prompts))]

@@ -32,11 +32,12 @@ from accelerate.utils import GradientAccumulationPlugin
 
 from curation.config.train import TrainConfig
 from curation.encode.cache import cache_of_all
-from curation.errors import ConfigError
+from curation.errors import ConfigError, under
 from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.stream import CorpusStream
-from curation.train.loop import Loop, grid_seeds, save_grid
+from curation.train.grids import clear_grids, draw_reference
+from curation.train.loop import Loop
 from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
@@ -91,23 +92,26 @@ def _loop(config: TrainConfig, accelerator: Accelerator, watcher: Watcher) -> It
         raise ConfigError(
             "data.batch", f"{config.data.batch} samples cannot be shared out to {accelerator.num_processes} ranks"
         )
-    stream = CorpusStream(
-        config.data.stream(config.seed), rank=accelerator.process_index, world=accelerator.num_processes
-    )
-    stream.plan()
+    with under("data"):
+        stream = CorpusStream(
+            config.data.stream(config.seed), rank=accelerator.process_index, world=accelerator.num_processes
+        )
+        stream.plan()
+        cache = cache_of_all(stream.samples.corpora)
     recipe = make_recipe(config)
-    if (cache := cache_of_all(stream.samples.corpora)) is not None:
+    if cache is not None:
         recipe.check_cache(cache)
     recipe.to(accelerator.device, _DTYPES[config.loop.precision])
     _prepare_model(recipe, config, accelerator.device)
-    loader = CorpusLoader(
-        stream,
-        pictures=recipe.reads_pictures,
-        workers=config.data.workers,
-        resolution=config.data.resolution,
-        upscale=config.data.upscale,
-        pin_memory=accelerator.device.type == "cuda",
-    )
+    with under("data"):
+        loader = CorpusLoader(
+            stream,
+            pictures=recipe.reads_pictures,
+            workers=config.data.workers,
+            resolution=config.data.resolution,
+            upscale=config.data.upscale,
+            pin_memory=accelerator.device.type == "cuda",
+        )
     try:
         recipe.check_sizes(loader.sizes)
         yield Loop(config, recipe, loader, accelerator, watcher)
@@ -124,8 +128,8 @@ def _run(loop: Loop) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
-        _clear_grids(loop)
-        _draw_reference(config, recipe)
+        clear_grids(config, recipe, loop.step)
+        draw_reference(config, recipe)
     facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), "read": _read(config)}
     try:
         loop.run()
@@ -151,7 +155,11 @@ def finished(config: TrainConfig) -> TrainResult | None:
         return None
     if facts.get("status") != "done" or trained_by(facts) != config:
         return None
-    if facts.get("read") != _read(config):
+    try:
+        read = _read(config)
+    except ConfigError:  # they are gone, and so nobody has trained them again here
+        read = facts.get("read")
+    if facts.get("read") != read:
         raise ConfigError(
             "output", f"{folder} holds what was learnt from models that have been trained again since; choose another"
         )
@@ -183,31 +191,6 @@ def _prepare_model(recipe: Recipe, config: TrainConfig, device: torch.device) ->
         if enable is None:
             raise ConfigError("loop.gradient_checkpointing", f"{type(recipe.model).__name__} cannot do it")
         enable()
-
-
-def _clear_grids(loop: Loop) -> None:
-    """Take away pictures of other prompts or models, and of steps that are going to be done again."""
-    folder, grids = loop.folder / "grids", loop.config.grids
-    of = {"prompts": grids.prompts, "seed": grids.seed, "models": dict(loop.recipe.signature())}
-    told = json.dumps(of, indent=1)
-    with storage_errors(str(folder)):
-        if not (folder / "of.json").exists() or (folder / "of.json").read_text(encoding="utf-8") != told:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in folder.glob("[0-9]*"):
-            if int(path.name) > loop.step:
-                shutil.rmtree(path)
-        if grids.prompts:
-            folder.mkdir(exist_ok=True)
-            (folder / "of.json").write_text(told, encoding="utf-8")
-
-
-def _draw_reference(config: TrainConfig, recipe: Recipe) -> None:
-    """The teacher's pictures of the fixed prompts, once."""
-    folder = Path(config.output) / "grids" / "reference"
-    if config.grids.prompts and not folder.exists():
-        images = recipe.reference(config.grids.prompts, grid_seeds(config))
-        if images is not None:
-            save_grid(folder, images)
 
 
 def _finish(config: TrainConfig, loop: Loop, facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -103,8 +104,8 @@ def test_losses_are_those_of_the_definitions(folder: Path) -> None:
         taught = recipe.teacher.unet(given.noisy, given.timesteps, given.text, added_cond_kwargs=given.added).sample
     assert torch.allclose(losses["task"], (found - given.target).square().flatten(1).mean(1))
     assert torch.allclose(losses["output"], (found - taught).square().flatten(1).mean(1))
-    assert losses["features"].shape == (3,)
-    assert losses["features"].min() > 0
+    assert losses["features.self_attention"].shape == (3,)
+    assert losses["features.self_attention"].min() > 0
 
 
 def test_what_has_no_weight_is_not_computed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,11 +114,45 @@ def test_what_has_no_weight_is_not_computed(folder: Path, monkeypatch: pytest.Mo
     assert set(recipe.losses(recipe.model, prepared(recipe))) == {"task"}
 
 
+def test_each_kind_of_feature_is_a_loss_of_its_own(folder: Path) -> None:
+    recipe = koala(folder, losses={"features": 0.5, "places": {"self_attention": 1, "last": 4, "last_outer": 0.1}})
+    assert recipe.weights == {
+        "task": 1,
+        "output": 1,
+        "features.self_attention": 0.5,
+        "features.last": 2,
+        "features.last_outer": pytest.approx(0.05),
+    }
+    losses = recipe.losses(recipe.model, prepared(recipe))
+    assert set(losses) == set(recipe.weights)
+    alone = koala(folder, losses={"places": ["last_outer"]})
+    of_alone = alone.losses(alone.model, prepared(alone))
+    torch.testing.assert_close(losses["features.last_outer"], of_alone["features.last_outer"])
+    assert (losses["features.last"] > losses["features.last_outer"]).all(), "the outer blocks are among all"
+
+
+def test_a_student_of_other_widths_begins_from_nothing(folder: Path) -> None:
+    teacher = koala(folder).teacher.unet.config
+    widths = [2 * width for width in teacher.block_out_channels]
+    recipe = koala(folder, student={"widths": widths, "inherit": False}, losses={"features": 0})
+    assert list(recipe.model.config.block_out_channels) == widths
+    heads = recipe.model.config.attention_head_dim
+    assert [2 * number for number in teacher.attention_head_dim] == list(heads)
+    losses = recipe.losses(recipe.model, prepared(recipe))
+    assert set(losses) == {"task", "output"}
+    assert recipe.facts()["inherited tensors"] == 0
+    assert len(recipe.sample(["a star"], [3])) == 1
+    with pytest.raises(ValidationError, match=r"goes with `student\.inherit: false`"):
+        koala(folder, student={"widths": widths})
+    with pytest.raises(ConfigError, match=r"recipe\.student\.widths: 33 is no multiple of"):
+        koala(folder, student={"widths": [33, *widths[1:]], "inherit": False}, losses={"features": 0})
+
+
 def test_a_whole_copy_of_the_teacher_has_nothing_to_learn_of_it(folder: Path) -> None:
     recipe = koala(folder, student={"layers_per_block": 2})
     losses = recipe.losses(recipe.model, prepared(recipe))
     assert losses["output"].max() < 1e-10
-    assert losses["features"].max() < 1e-10
+    assert losses["features.self_attention"].max() < 1e-10
     assert recipe.sample(["a star"], [3])[0].tobytes() == recipe.reference(["a star"], [3])[0].tobytes()
 
 

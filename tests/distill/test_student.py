@@ -64,6 +64,13 @@ def test_the_weights_are_the_teachers() -> None:
     assert found.sources["mid_block.attentions.0.transformer_blocks.1.norm1.weight"].endswith("blocks.3.norm1.weight")
 
 
+def test_a_teacher_that_was_cut_unevenly_is_refused() -> None:
+    """SSD-1B and Vega have depths a layer."""
+    nested = SDXL_UNET | {"transformer_layers_per_block": [[0], [2, 2], [4, 4]]}
+    with pytest.raises(ConfigError, match=r"recipe\.teacher: has transformer_layers_per_block \[\[0\], \[2, 2\], "):
+        student_config(nested, StudentSettings())
+
+
 def test_which_layers_are_kept() -> None:
     assert kept_layers(5, 10, "bottom") == [0, 1, 2, 3, 4]
     assert kept_layers(5, 10, "top") == [5, 6, 7, 8, 9]
@@ -74,9 +81,9 @@ def test_which_layers_are_kept() -> None:
 @pytest.mark.parametrize(
     ("settings", "path"),
     [
-        (StudentSettings(layers_per_block=3), "student.layers_per_block"),
-        (StudentSettings(transformer_layers=(1, 2)), "student.transformer_layers"),
-        (StudentSettings(transformer_layers=(1, 2, 11)), "student.transformer_layers"),
+        (StudentSettings(layers_per_block=3), "recipe.student.layers_per_block"),
+        (StudentSettings(transformer_layers=(1, 2)), "recipe.student.transformer_layers"),
+        (StudentSettings(transformer_layers=(1, 2, 11)), "recipe.student.transformer_layers"),
     ],
 )
 def test_a_student_larger_than_its_teacher_is_refused(settings: StudentSettings, path: str) -> None:

@@ -34,5 +34,5 @@ def test_losses_are_those_of_pictures(packed: Packed, encoded: Path, sdxl_folder
     assert set(cached) == set(pictures)
     assert len(cached) == COUNT
     for key, wanted in pictures.items():
-        assert set(wanted) == {"task", "output", "features"}
+        assert set(wanted) == {"task", "output", "features.self_attention"}
         assert cached[key] == pytest.approx(wanted, rel=2e-3), key

@@ -50,6 +50,23 @@ def test_two_processes_are_as_one_with_the_same_batch(make: Make, tmp_path: Path
     assert losses(tmp_path / "run") == pytest.approx(alone, rel=1e-5)
 
 
+def test_what_would_come_again_is_told_once_and_as_what_it_is(make: Make, tmp_path: Path) -> None:
+    path = written(make, tmp_path)
+    wrong = yaml.safe_load(path.read_text())
+    wrong["recipe"]["student"]["transformer_layers"] = [1, 1, 99]
+    path.write_text(yaml.safe_dump(wrong))
+    command = [sys.executable, "-m", "pipelines.cli", "train", str(path), "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2, done.stderr
+    assert "recipe.student.transformer_layers: [1, 1, 99] must be from 1 to the teacher's" in done.stderr
+    assert not (tmp_path / "run" / "failed.json").exists()
+    wrong["data"]["corpora"] = []
+    path.write_text(yaml.safe_dump(wrong))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "data.corpora: names no corpus" in done.stderr
+
+
 @pytest.mark.timeout(700)
 def test_ray_train_goes_on_when_a_worker_is_killed(make: Make, tmp_path: Path, alone: list[float]) -> None:
     """In a process of its own, for it starts a cluster and kills a part of it."""

@@ -62,7 +62,7 @@ def test_what_a_training_leaves(whole: TrainResult) -> None:
     folder = whole.model.parent
     lines = read_metrics(folder)
     assert [line["step"] for line in lines] == list(range(1, 9))
-    assert set(lines[0]["losses"]) == {"task", "output", "features"}
+    assert set(lines[0]["losses"]) == {"task", "output", "features.self_attention"}
     assert lines[0]["loss"] == pytest.approx(sum(lines[0]["losses"].values()), rel=1e-5)
     assert [line["lr"] for line in lines] == pytest.approx([1e-3] * 8)  # after the step: the next one's
     assert {line["epoch"] for line in lines} == {0}
