@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
-from curation.ablate.measure import check_metrics, metric_names
+from curation.ablate.measure import check_metrics, metric_names, prompts_of
 from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
@@ -46,7 +47,7 @@ class Training:
     done: int
     """Students that are trained."""
     seconds: float | None
-    """Of a step, as the finished ones took; of another arm's where this one has none."""
+    """Of a step, as the finished ones took; of another arm's where this one has none; else what the settings say."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class AblationPlan:
     seeds: int
     prompts: str
     """What each student is asked."""
+    pictures: int | None
+    """That each student paints; None where the prompts are not here."""
+    asking: float | None
+    """Seconds of asking a student, as it took with the finished ones."""
+    captions: int
+    """Kinds that a picture is captioned in; 0 without a captioner."""
     metrics: tuple[str, ...]
     unseen: str | None
     """Why stages are told by settings alone."""
@@ -76,7 +83,7 @@ class AblationPlan:
         times = [(t.seconds, t.steps, self.seeds - t.done) for t in self.trainings]
         if any(seconds is None or steps is None for seconds, steps, left in times if left):
             return None
-        return sum((seconds or 0) * (steps or 0) * left for seconds, steps, left in times)
+        return sum(((seconds or 0) * (steps or 0) + (self.asking or 0)) * left for seconds, steps, left in times)
 
 
 def plan_ablation(config: AblateConfig) -> AblationPlan:
@@ -98,8 +105,20 @@ def plan_ablation(config: AblateConfig) -> AblationPlan:
     prompts = (
         asked.prompts if isinstance(asked, ModelEvaluation) else f"{asked.prompts} scenes, {', '.join(asked.asked)}"
     )
+    pictures = (
+        None if isinstance(asked, ModelEvaluation) and not Path(asked.prompts).exists() else len(prompts_of(asked))
+    )
+    captioned = [arm.curate.stages.caption for arm in arms]
     return AblationPlan(
-        _branches(journeys, 0), _trainings(config, arms, journeys), config.seeds, prompts, metric_names(asked), unseen
+        branches=_branches(journeys, 0),
+        trainings=_trainings(config, arms, journeys),
+        seeds=config.seeds,
+        prompts=prompts,
+        pictures=pictures,
+        asking=_asking(config),
+        captions=max(len(stage.kinds) if stage is not None else 0 for stage in captioned),
+        metrics=metric_names(asked),
+        unseen=unseen,
     )
 
 
@@ -133,12 +152,19 @@ def lines(found: AblationPlan) -> list[str]:
     steps = sum((steps or 0) * count for _, steps, _, count in left)
     samples = sum((steps or 0) * batch * count for _, steps, batch, count in left)
     unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: fairness needs the corpora"
+    if found.captions and any(
+        b.planned.stage == "caption" and b.planned.state != "cached" for b in _all(found.branches)
+    ):
+        told.append(f"to write  {found.captions} captions a picture that passes, each once for all arms")
     told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
     if found.seconds:
-        told.append(f"          {found.seconds / 3600:,.2g} device hours, by the steps of finished students")
+        told.append(f"          {found.seconds / 3600:,.2g} device hours, by what steps take")
     elif students:
-        told.append("          no student is finished, so nothing says how long a step takes")
-    told.append(f"to ask    {found.prompts}; {', '.join(found.metrics)}")
+        told.append(
+            "          nothing says how long a step takes: no student is finished, nor is run.seconds_per_step set"
+        )
+    paint = "" if found.pictures is None else f", {students * found.pictures:,} pictures to paint"
+    told.append(f"to ask    {found.prompts}{paint}; {', '.join(found.metrics)}")
     return told
 
 
@@ -191,7 +217,7 @@ def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, li
             steps.get(arm.name),
             arm.train.data.batch * arm.train.loop.accumulate,
             sum(same for _, same in taken[arm.name]),
-            median([seconds for seconds, _ in taken[arm.name]] or every) if every else None,
+            median([seconds for seconds, _ in taken[arm.name]] or every) if every else config.run.seconds_per_step,
         )
         for arm in arms
     )
@@ -215,6 +241,17 @@ def _finished(config: AblateConfig, arm: Arm, steps: int | None) -> list[tuple[f
             mine = mine.model_copy(update={"data": mine.data.model_copy(update={"corpora": theirs.data.corpora})})
             found.append((facts["seconds"] / facts["steps"], theirs == mine))
     return found
+
+
+def _asking(config: AblateConfig) -> float | None:
+    """Median seconds of the evaluations that are there."""
+    found = []
+    for path in Path(config.output).glob("students/*/evaluation.json"):
+        try:
+            found.append(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
+        except (OSError, ValueError, KeyError):
+            continue
+    return median(found) if found else None
 
 
 def _by_settings(config: Config) -> list[Planned]:

@@ -30,7 +30,7 @@ class Secondary:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorEffect:
-    """An effect of the grid on a metric, in the metric's own direction."""
+    """An effect of the grid on a metric; on the primary turned round where less is better, as verdicts are."""
 
     factors: tuple[str, ...]
     levels: tuple[str, ...]
@@ -67,16 +67,16 @@ def analyse(config: AblateConfig, scores: Mapping[str, Scores], lower_is_better:
         differences = contrast(scores[metric], [sign * weight for weight in weights])
         return estimate(differences, level=settings.level, repetitions=settings.repetitions, seed=config.seed)
 
+    sign = -1.0 if settings.primary in lower_is_better else 1.0
     verdicts = tuple(
         judge(
-            estimated(
-                settings.primary, weights_of(config, claim), -1.0 if settings.primary in lower_is_better else 1.0
-            ),
+            estimated(settings.primary, weights_of(config, claim), sign),
             better=claim.better,
             worse=claim.worse,
             metric=settings.primary,
             minimum_effect=settings.minimum_effect,
             level=settings.level,
+            lower_is_better=settings.primary in lower_is_better,
         )
         for claim in settings.claims
     )
@@ -105,7 +105,7 @@ def analyse(config: AblateConfig, scores: Mapping[str, Scores], lower_is_better:
                 factors=effect.factors,
                 levels=effect.levels,
                 metric=metric,
-                estimate=estimated(metric, effect.weights),
+                estimate=estimated(metric, effect.weights, sign if metric == settings.primary else 1.0),
             )
             for metric in metrics
             for effect in factorial_effects(tuple(config.levels.values()), grid)

@@ -6,6 +6,7 @@ All of it is done once: a finished training is not done again, nor is an evaluat
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -14,21 +15,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from curation.ablate.corpora import training_thumbnails
 from curation.ablate.measure import evaluation_identity, make_metrics, prompts_of
+from curation.config import PackSettings
 from curation.config.ablate import AblateConfig, SceneEvaluation
 from curation.config.koala import TeacherSettings
 from curation.config.train import TrainConfig
 from curation.encode.signatures import teacher_signature
-from curation.evaluate.evaluate import Sample, evaluate
+from curation.evaluate.evaluate import Sample as Sampler
+from curation.evaluate.evaluate import evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
+from curation.pack.encode import encode_image
+from curation.pack.frame import cover
 from curation.scenes.studio import SIDE
 from curation.storage import storage_errors
+from curation.stream.decode import Decoder
+from curation.stream.sample import Sample
 from curation.train.trained import teacher_of, teacher_sampler, trained_sampler
 
 if TYPE_CHECKING:
@@ -110,7 +116,7 @@ def read_evaluation(folder: Path) -> tuple[Results, dict[str, Any]]:
 
 
 def _evaluate_truth(config: AblateConfig, prompts: Sequence[Prompt], side: int | None, folder: Path) -> None:
-    _once(config, folder, {"side": side}, lambda: _true(prompts, side), None)
+    _once(config, folder, {"packed at": side}, lambda: _true(prompts, side), None)
 
 
 def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: Path) -> None:
@@ -123,7 +129,7 @@ def _evaluate_teacher(config: AblateConfig, settings: TeacherSettings, folder: P
 
 
 def _once(
-    config: AblateConfig, folder: Path, identity: dict[str, Any], make: Callable[[], Sample], packed: str | None
+    config: AblateConfig, folder: Path, identity: dict[str, Any], make: Callable[[], Sampler], packed: str | None
 ) -> Results:
     """Evaluate what `make` gives a sampler for, unless `folder` holds that evaluation."""
     identity = {**identity, "evaluation": evaluation_identity(config.evaluation)}
@@ -172,7 +178,7 @@ class _Kept:
                 self.told.append({"file": f"{PICTURES}/{name}", "kind": prompt.kind, "text": prompt.text})
 
 
-def _true(prompts: Sequence[Prompt], side: int | None) -> Sample:
+def _true(prompts: Sequence[Prompt], side: int | None) -> Sampler:
     """True pictures in the place of a model's, in the order in which `evaluate` asks for them."""
     left: Iterator[Image.Image] = iter(true_pictures(prompts, "truth"))
 
@@ -183,7 +189,11 @@ def _true(prompts: Sequence[Prompt], side: int | None) -> Sample:
 
 
 def _reduced(image: Image.Image, side: int | None) -> Image.Image:
+    """Packed at `side` pixels and shown at its own again, by what packs and shows an arm's pictures."""
     if side is None:
         return image
-    small = image.resize((side, side), Image.Resampling.BOX)
-    return Image.fromarray(np.asarray(small.resize(image.size, Image.Resampling.BICUBIC)))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    packed = encode_image(file.getvalue(), "png", cover(image.size, (side, side)), PackSettings(format="png"))
+    shown = Decoder(image.width, upscale=True)(Sample("", {"png": memoryview(packed)}, 0), (side, side))
+    return Image.fromarray(shown.pixels)

@@ -39,10 +39,18 @@ class Verdict:
 
 
 def judge(
-    estimate: Estimate, *, better: str, worse: str, metric: str, minimum_effect: float, level: float = 0.95
+    estimate: Estimate,
+    *,
+    better: str,
+    worse: str,
+    metric: str,
+    minimum_effect: float,
+    level: float = 0.95,
+    lower_is_better: bool = False,
 ) -> Verdict:
     """Supported: the interval is above 0, and the mean is at least `minimum_effect`. Contradicted: the same below 0.
 
+    `lower_is_better` says that `estimate` was turned round, of a metric of which less is better.
     All else is undecided, so that arms which are the same are called different in about 1 - `level` of all cases at
     most (`curation.ablate.statistics` has it counted).
     """
@@ -55,9 +63,11 @@ def judge(
     excluded = -minimum_effect < low and high < minimum_effect
     needed = None if outcome != "undecided" or excluded else seeds_needed(estimate, minimum_effect, level)
     p = sign_test(estimate.seeds)
+    turned = ", turned round for less is better" if lower_is_better else ""
+    over = ", over seeds for these prompts" if estimate.prompts == 1 else ""
     sentence = (
-        f"{_opening(outcome, better, worse)} in {metric}: "
-        f"{_number(mean, signed=True)} ({level:.0%} interval {_number(low)} to {_number(high)}; "
+        f"{_opening(outcome, better, worse)} in {metric}{turned}: "
+        f"{_number(mean, signed=True)} ({level:.0%} interval {_number(low)} to {_number(high)}{over}; "
         f"{sum(d > 0 for d in estimate.seeds)} of {len(estimate.seeds)} seeds in favour, sign test p = {p:.2g})."
     )
     if outcome == "undecided":

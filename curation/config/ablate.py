@@ -122,6 +122,8 @@ class AblateRun(Settings):
     """CPUs of a training in one process."""
     gpus: float = Field(0, ge=0)
     """GPUs of each process; under 1, several trainings share one."""
+    seconds_per_step: float | None = Field(None, gt=0)
+    """What a step takes, as far as known beforehand: `curate plan` reckons with it until a student is finished."""
 
 
 class AblateConfig(Settings):

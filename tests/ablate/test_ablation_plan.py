@@ -74,6 +74,14 @@ def test_what_is_to_be_paid(tmp_path: Path, listed: Path) -> None:
     assert "nothing says how long a step takes" in told
 
 
+def test_hours_are_reckoned_with_what_is_known_beforehand(tmp_path: Path, listed: Path) -> None:
+    _, found = planned(tmp_path, listed, run={"seconds_per_step": 450})
+    assert found.seconds == 16 * 450
+    told = "\n".join(lines(found))
+    assert "2 device hours" in told
+    assert "48 pictures to paint" in told  # 4 students, 6 scenes, in two ways
+
+
 def test_equal_epochs_cannot_be_told_before_the_corpora_are_there(tmp_path: Path, listed: Path) -> None:
     _, found = planned(tmp_path, listed, fairness="equal_epochs")
     assert [training.steps for training in found.trainings] == [None, None]

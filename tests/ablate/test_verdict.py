@@ -74,7 +74,7 @@ def test_sentences() -> None:
     supported = judge(of_seeds(4, 5, 6, 5, 5), better="few", worse="many", metric="m", minimum_effect=1)
     # standard error √(0.5 / 5), t 2.776
     assert supported.sentence == (
-        "Supported: few is better than many in m: +5 (95% interval 4.12 to 5.88; "
+        "Supported: few is better than many in m: +5 (95% interval 4.12 to 5.88, over seeds for these prompts; "
         "5 of 5 seeds in favour, sign test p = 0.062)."
     )
     assert supported.seeds_needed is None
@@ -149,5 +149,8 @@ def test_an_analysis_judges_claims_and_effects() -> None:
     json.dumps(dataclasses.asdict(found), allow_nan=False)
     turned = analyse(config, {"rich": 1 - scores["rich"], "short": scores["short"], "kid": scores["kid"]}, {"rich"})
     assert [v.outcome for v in turned.verdicts] == ["supported", "supported"]
+    assert "in rich, turned round for less is better: +0.1" in turned.verdicts[0].sentence
+    resolution = next(e for e in turned.effects if (e.metric, e.factors) == ("rich", ("resolution",)))
+    assert resolution.estimate.mean == pytest.approx(-0.15, abs=0.03), "as the verdict has it"
     with pytest.raises(ValueError, match="5 arms, 5 seeds"):
         analyse(config, {**scores, "rich": scores["rich"][:, :4]})
