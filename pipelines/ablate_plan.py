@@ -105,16 +105,14 @@ def plan_ablation(config: AblateConfig) -> AblationPlan:
     prompts = (
         asked.prompts if isinstance(asked, ModelEvaluation) else f"{asked.prompts} scenes, {', '.join(asked.asked)}"
     )
-    pictures = (
-        None if isinstance(asked, ModelEvaluation) and not Path(asked.prompts).exists() else len(prompts_of(asked))
-    )
+    there = not isinstance(asked, ModelEvaluation) or Path(asked.prompts).exists()
     captioned = [arm.curate.stages.caption for arm in arms]
     return AblationPlan(
         branches=_branches(journeys, 0),
         trainings=_trainings(config, arms, journeys),
         seeds=config.seeds,
         prompts=prompts,
-        pictures=pictures,
+        pictures=len(prompts_of(asked)) if there else None,
         asking=_asking(config),
         captions=max(len(stage.kinds) if stage is not None else 0 for stage in captioned),
         metrics=metric_names(asked),
@@ -152,17 +150,15 @@ def lines(found: AblationPlan) -> list[str]:
     steps = sum((steps or 0) * count for _, steps, _, count in left)
     samples = sum((steps or 0) * batch * count for _, steps, batch, count in left)
     unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: fairness needs the corpora"
-    if found.captions and any(
-        b.planned.stage == "caption" and b.planned.state != "cached" for b in _all(found.branches)
-    ):
-        told.append(f"to write  {found.captions} captions a picture that passes, each once for all arms")
+    stages = [branch.planned for branch in _all(found.branches)]
+    if found.captions and any(p.stage == "caption" and p.state != "cached" for p in stages):
+        kinds = "a caption" if found.captions == 1 else f"{found.captions} captions"
+        told.append(f"to write  {kinds} a picture that passes, once for all arms")
     told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
     if found.seconds:
         told.append(f"          {found.seconds / 3600:,.2g} device hours, by what steps take")
     elif students:
-        told.append(
-            "          nothing says how long a step takes: no student is finished, nor is run.seconds_per_step set"
-        )
+        told.append("          nothing says how long a step takes: no student is finished; run.seconds_per_step may")
     paint = "" if found.pictures is None else f", {students * found.pictures:,} pictures to paint"
     told.append(f"to ask    {found.prompts}{paint}; {', '.join(found.metrics)}")
     return told
