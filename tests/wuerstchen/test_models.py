@@ -77,6 +77,12 @@ def test_first_weights_are_the_authors() -> None:
     for weight in blocks:
         assert limit * 0.9 < weight.abs().max() <= limit
     assert all(block.mapper.weight.eq(0).all() for block in prior.blocks if hasattr(block, "mapper"))
+    widths = ((64, 32), (1536, 1280))
+    small, large = (make_prior(PRIOR_SMALL | {"depth": 1, "c": c, "c_cond": text}).cond_mapper for c, text in widths)
+    assert large[0].weight.std().item() == pytest.approx(0.02, rel=0.01), "as published …"
+    assert large[2].weight.std().item() == pytest.approx(0.02, rel=0.01)
+    loud = [mapper(torch.randn(500, mapper[0].in_features)).std().item() for mapper in (small, large)]
+    assert loud[0] == pytest.approx(loud[1], rel=0.15), "… and as loud in narrow ones"
     torch.manual_seed(0)
     again = make_prior(PRIOR_SMALL).state_dict()
     assert all(value.equal(again[name]) for name, value in prior.state_dict().items()), "nothing is left to chance"
