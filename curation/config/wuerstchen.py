@@ -33,6 +33,9 @@ class TextSettings(PartSettings):
     layer: TextLayer = "last"
     """Whose hidden states: `last` as the authors have it; `penultimate` for encoders of SDXL's kind, which were read
     there, and of whose last layer only the place of the end counts."""
+    beside: TextSettings | None = None
+    """Another encoder, whose hidden states stand beside the first one's, channel by channel: SDXL reads two, and what
+    one of them does not tell the other may."""
 
 
 class CompressorSettings(PartSettings):

@@ -78,9 +78,11 @@ def compressor_signature(setting: str, given: CompressorSettings) -> dict[str, A
 
 
 def text_signatures(setting: str, given: TextSettings) -> Signatures:
-    """Of one text encoder, with the layer that is read, and its tokenizer, by `PLAIN_TEXT_PARTS`. Raises ConfigError
-    naming `setting`."""
-    beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
-    found = dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, beside)), strict=True))
+    """Of one text encoder, with the layer that is read and what is read beside it, and its tokenizer, by
+    `PLAIN_TEXT_PARTS`. Raises ConfigError naming `setting`."""
+    words = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
+    found = dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, words)), strict=True))
     found[PLAIN_TEXT_PARTS[0]] |= {"layer": given.layer}
+    if given.beside is not None:
+        found[PLAIN_TEXT_PARTS[0]] |= {"beside": text_signatures(f"{setting}.beside", given.beside)}
     return found

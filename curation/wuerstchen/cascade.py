@@ -22,7 +22,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
 
-from curation.config.wuerstchen import CascadeSampling, PartSettings, TextSettings
+from curation.config.wuerstchen import CascadeSampling, PartSettings, TextLayer, TextSettings
 from curation.errors import ConfigError
 from curation.models import forget_places
 from curation.wuerstchen.compressor import SemanticCompressor
@@ -34,7 +34,7 @@ from curation.wuerstchen.models import (
     reads_text,
     vqgan_factor,
 )
-from curation.wuerstchen.parts import TextEncoder, load_part
+from curation.wuerstchen.parts import BESIDE, TextEncoder, load_part
 from curation.wuerstchen.schedule import prior_points
 
 INDEX = "wuerstchen.json"
@@ -181,14 +181,18 @@ class Cascade:
         """A folder a part, the scheduler among them, and `wuerstchen.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         models = [name for name in MODELS if getattr(self, name) is not None]
-        texts = {name: encoder.layer for name in TEXTS if (encoder := getattr(self, name)) is not None}
+        texts = {name: encoder for name in TEXTS if (encoder := getattr(self, name)) is not None}
         for name in models:
             getattr(self, name).save_pretrained(folder / name, safe_serialization=True)
-        for name in texts:
-            getattr(self, name).save(folder / name)
+        for name, encoder in texts.items():
+            encoder.save(folder / name)
         forget_places(folder)
         DDPMWuerstchenScheduler().save_pretrained(folder / "scheduler")
-        index = {"models": models, "texts": texts, "sampling": self.sampling.model_dump(mode="json")}
+        index = {
+            "models": models,
+            "texts": {name: _layers(encoder) for name, encoder in texts.items()},
+            "sampling": self.sampling.model_dump(mode="json"),
+        }
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
@@ -199,8 +203,8 @@ def load_wuerstchen(folder: str | Path) -> Cascade:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         sampling = CascadeSampling.model_validate(index["sampling"])
         models = list(index["models"])
-        texts = {name: TextSettings(model=str(folder / name), layer=of) for name, of in index["texts"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        texts = {name: _text_settings(folder / name, layers) for name, layers in index["texts"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise ConfigError("", f"{folder} holds no Würstchen: {' '.join(str(error).split())[:200]}") from None
     if not {"decoder", "vqgan", "compressor"} <= set(models) <= set(MODELS) or not set(texts) <= set(TEXTS):
         raise ConfigError("", f"{folder / INDEX} names {', '.join([*models, *texts])}, which is no Würstchen")
@@ -209,6 +213,16 @@ def load_wuerstchen(folder: str | Path) -> Cascade:
         **{name: TextEncoder.load("", settings) for name, settings in texts.items()},
     }
     return Cascade(**parts, sampling=sampling)
+
+
+def _layers(encoder: TextEncoder | None) -> list[TextLayer]:
+    """Which layer is read of an encoder, then of the one beside it."""
+    return [] if encoder is None else [encoder.layer, *_layers(encoder.beside)]
+
+
+def _text_settings(folder: Path, layers: Sequence[TextLayer]) -> TextSettings:
+    beside = _text_settings(folder / BESIDE, layers[1:]) if layers[1:] else None
+    return TextSettings(model=str(folder), layer=layers[0], beside=beside)
 
 
 def guided(predict: Callable[[Tensor, Tensor, bool], Tensor], scale: float) -> Predict:

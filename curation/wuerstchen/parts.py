@@ -38,27 +38,46 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-class TextEncoder:
-    """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B."""
+BESIDE = "beside"
+"""Folder of a second text encoder below the first one's."""
 
-    def __init__(self, model: CLIPTextModel, tokenizer: CLIPTokenizer, layer: TextLayer = "last") -> None:
+
+class TextEncoder:
+    """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B, with those
+    of the encoder `beside` it, if there is one. Raises ConfigError where these take another number of tokens."""
+
+    def __init__(
+        self,
+        model: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        layer: TextLayer = "last",
+        beside: TextEncoder | None = None,
+    ) -> None:
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer, self.layer = tokenizer, layer
+        self.tokenizer, self.layer, self.beside = tokenizer, layer, beside
         self.tokens = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         """Tokens of a caption; what is longer is cut off."""
+        if beside is not None and beside.tokens != self.tokens:
+            raise ConfigError("recipe.text.beside", f"takes {beside.tokens} tokens, the first encoder {self.tokens}")
         self._empty: Tensor | None = None
 
     @classmethod
     def load(cls, setting: str, given: TextSettings) -> TextEncoder:
         """From a folder or the hub. Raises ConfigError naming `setting`."""
         model = _loaded(setting, given, CLIPTextModel, {"dtype": torch.float32, "use_safetensors": True})
-        beside = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
-        return cls(model, _loaded(setting, beside, CLIPTokenizer, {}), given.layer)
+        words = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
+        beside = cls.load(f"{setting}.beside", given.beside) if given.beside is not None else None
+        return cls(model, _loaded(setting, words, CLIPTokenizer, {}), given.layer, beside)
 
     @property
     def width(self) -> int:
         """Channels of the condition."""
-        return int(self.model.config.hidden_size)
+        return int(self.model.config.hidden_size) + (self.beside.width if self.beside is not None else 0)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers there are, of both encoders."""
+        return parameters(self.model) + (self.beside.parameters if self.beside is not None else 0)
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> Tensor:
@@ -69,7 +88,7 @@ class TextEncoder:
         inner = self.layer == "penultimate"
         output = self.model(found.input_ids, attention_mask=found.attention_mask, output_hidden_states=inner)
         states: Tensor = output.hidden_states[-2] if inner else output.last_hidden_state
-        return states
+        return states if self.beside is None else torch.cat([states, self.beside(captions)], 2)
 
     def empty(self) -> Tensor:
         """The condition of no caption, "": [1, tokens, width]. It is made once."""
@@ -79,12 +98,16 @@ class TextEncoder:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         self.model.to(device, dtype)
+        if self.beside is not None:
+            self.beside.to(device, dtype)
         self._empty = None
 
     def save(self, folder: Path) -> None:
-        """Model and tokenizer in one folder, which `load` reads."""
+        """Model and tokenizer in one folder, a second encoder's in one below it."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        if self.beside is not None:
+            self.beside.save(folder / BESIDE)
 
 
 def texts_of(batch: TorchBatch, encoder: TextEncoder, draws: Draws, dropout: float) -> Tensor:

@@ -115,5 +115,5 @@ class StageC(Recipe):
             "Stage B parameters": parameters(cascade.decoder),
             "Stage A parameters": parameters(cascade.vqgan),
             "compressor parameters": parameters(self.compressor),
-            "text encoder parameters": parameters(self.text.model),
+            "text encoder parameters": self.text.parameters,
         }
