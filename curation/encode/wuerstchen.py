@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.config.encode import EncodeSettings
-from curation.config.wuerstchen import PartSettings
+from curation.config.wuerstchen import PartSettings, TextSettings
 from curation.encode.member import Text
 from curation.encode.signatures import SEMANTIC, Signatures, compressor_signature, text_signatures
 from curation.errors import ConfigError
@@ -56,11 +56,7 @@ class WuerstchenEncoder:
                 if not is_local(compressor.model) and compressor.file is not None:
                     _fetched(SEMANTIC_SETTING, compressor, compressor.file)
         if text is not None:
-            check_installed(TEXT_SETTING, "torch", "transformers")
-            if is_local(text.model):
-                check_weights(f"{TEXT_SETTING}.model", _folder(text))
-            elif online:
-                _fetched(TEXT_SETTING, text, "config.json")
+            _check_text(TEXT_SETTING, text, online)
 
     def steps(self) -> tuple[float, tuple[int, ...]]:
         """What `sizes.steps_of` says of the compressor; it is not loaded for that. Raises ConfigError."""
@@ -102,6 +98,16 @@ class WuerstchenEncoder:
     def close(self) -> None:
         """Let the models go."""
         self.compressor = self.text = None  # type: ignore[assignment]
+
+
+def _check_text(setting: str, text: TextSettings, online: bool) -> None:
+    check_installed(setting, "torch", "transformers")
+    if is_local(text.model):
+        check_weights(f"{setting}.model", _folder(text))
+    elif online:
+        _fetched(setting, text, "config.json")
+    if text.beside is not None:
+        _check_text(f"{setting}.beside", text.beside, online)
 
 
 def _folder(given: PartSettings) -> Path:

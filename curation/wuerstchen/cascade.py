@@ -188,11 +188,8 @@ class Cascade:
             encoder.save(folder / name)
         forget_places(folder)
         DDPMWuerstchenScheduler().save_pretrained(folder / "scheduler")
-        index = {
-            "models": models,
-            "texts": {name: _layers(encoder) for name, encoder in texts.items()},
-            "sampling": self.sampling.model_dump(mode="json"),
-        }
+        layers = {name: _layers(encoder) for name, encoder in texts.items()}
+        index = {"models": models, "texts": layers, "sampling": self.sampling.model_dump(mode="json")}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 

@@ -43,8 +43,8 @@ BESIDE = "beside"
 
 
 class TextEncoder:
-    """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B, with those
-    of the encoder `beside` it, if there is one. Raises ConfigError where these take another number of tokens."""
+    """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B, with
+    those of the encoder `beside` it, if there is one. Raises ConfigError where that takes another number of tokens."""
 
     def __init__(
         self,

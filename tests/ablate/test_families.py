@@ -50,8 +50,8 @@ def test_two_families_are_compared_at_equal_flops(
     folders = {name: Path(arm["students"][0]["folder"]) / "model" for name, arm in arms.items()}
     assert (folders["compact"] / "wuerstchen.json").exists()
     assert (folders["latent-diffusion"] / "model_index.json").exists()
-    models = json.loads((tmp_path / "out/models.json").read_text())
-    assert models["compact"].keys() >= {"compressor", "vqgan", "decoder"}
+    read = json.loads((folders["compact"].parent / "run.json").read_text())["read"]
+    assert read.keys() >= {"compressor", "text", "recipe.decode.vqgan", "recipe.decode.decoder"}
 
 
 def test_what_does_not_paint_is_refused(sdxl_folder: Path, wuerstchen_parts: dict[str, str], tmp_path: Path) -> None:

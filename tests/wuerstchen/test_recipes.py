@@ -130,7 +130,7 @@ def test_stage_c_saves_all_three_stages(stage_c: StageCSettings, batch: dict[str
     assert not any("_name_or_path" in text for text in configs), "nor does it tell where its parts came from"
 
 
-def test_the_layer_that_is_read_is_kept(stage_c: StageCSettings, tmp_path: Path) -> None:
+def test_the_layers_that_are_read_are_kept(stage_c: StageCSettings, tmp_path: Path) -> None:
     """SDXL's second encoder was trained through its penultimate layer."""
     text = stage_c.text.model_copy(update={"layer": "penultimate"})
     recipe = StageC(stage_c.model_copy(update={"text": text}), seed=0)
@@ -139,10 +139,16 @@ def test_the_layer_that_is_read_is_kept(stage_c: StageCSettings, tmp_path: Path)
     states = recipe.text(CAPTIONS)
     assert states.shape == plain.text(CAPTIONS).shape
     assert not torch.allclose(states, plain.text(CAPTIONS), atol=1e-2)
+    both = stage_c.text.model_copy(update={"beside": text})
+    recipe = StageC(stage_c.model_copy(update={"text": both}), seed=0)
+    assert recipe.signature()["text"]["beside"]["text"]["layer"] == "penultimate"
+    assert recipe.text.parameters == 2 * plain.text.parameters
+    together = recipe.text(CAPTIONS)
+    torch.testing.assert_close(together, torch.cat([plain.text(CAPTIONS), states], 2))
     recipe.save(tmp_path)
     loaded = load_wuerstchen(tmp_path)
     assert loaded.prior_text is not None
-    torch.testing.assert_close(loaded.prior_text(CAPTIONS), states)
+    torch.testing.assert_close(loaded.prior_text(CAPTIONS), together)
 
 
 def test_points_of_time_are_where_the_noise_is(monkeypatch: pytest.MonkeyPatch) -> None:
