@@ -23,6 +23,7 @@ from rich.markup import escape
 
 from curation.errors import ConfigError, CurationError
 from curation.load import load_train_config
+from curation.models import check_training
 from curation.units import format_bytes
 
 out = Console(highlight=False, soft_wrap=True)
@@ -93,6 +94,7 @@ def _train(given: argparse.Namespace) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    check_training()
     # torch and diffusers take seconds to import: not before the settings are right
     from curation.train.run import train
     from curation.train.terminal import Stopped, Terminal

@@ -42,6 +42,11 @@ def check_installed(setting: str, *packages: str, extra: str = "models") -> None
         )
 
 
+def check_training() -> None:
+    """Refuse to train without the packages that every recipe needs. Raises ConfigError."""
+    check_installed("recipe", "torch", "transformers", "diffusers", "accelerate", "tensorboardX", extra="train")
+
+
 def check_model(setting: str, model: str, revision: str | None, *, online: bool) -> dict[str, Any] | None:
     """Refuse a model that cannot be loaded, before any work. Raises ConfigError naming `setting`.
 

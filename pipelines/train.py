@@ -26,6 +26,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError, StorageError
+from curation.models import check_training
 from curation.train.watcher import Watcher
 from pipelines.cluster import enter, join_cluster
 
@@ -50,6 +51,7 @@ def train_on_ray(
     `watcher` hears of the steps, from a thread; it cannot end them. Raises what a worker raised on purpose, which would
     come again, and RunError where the workers failed more than `restarts` times.
     """
+    check_training()
     from curation.train.run import finished
 
     if not config.data.corpora:

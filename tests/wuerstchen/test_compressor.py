@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,24 @@ def test_what_is_missing_is_named(tiny_efficientnet: str, tmp_path: Path) -> Non
         with pytest.raises(ConfigError) as error:
             load_compressor("recipe.compressor", settings)
         assert error.value.path == path
+
+
+def test_other_contents_than_tensors_are_refused(tiny_efficientnet: str, tmp_path: Path) -> None:
+    """A checkpoint of one's own may hold a date or a configuration, which nothing here unpickles."""
+    for name, contents in {"object.pt": {"made": datetime(2026, 1, 1), "state_dict": {}}, "list.pt": [1, 2]}.items():
+        torch.save(contents, tmp_path / name)
+        with pytest.raises(ConfigError, match=r"x\.file: .*(cannot be read|holds no tensors)"):
+            load_compressor("x", CompressorSettings(model=str(tmp_path), file=name))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_pictures_are_scaled_in_full_precision(dtype: torch.dtype, tiny_efficientnet: str) -> None:
+    torch.manual_seed(0)
+    compressor = SemanticCompressor(trunk=tiny_efficientnet).eval()
+    wanted = compressor(pixels(128, 128))
+    found = compressor.to(dtype)(pixels(128, 128))
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().mean() < 0.05 * wanted.abs().mean()
 
 
 def test_cached_latents_come_before_pixels() -> None:
