@@ -26,7 +26,7 @@ from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
 from curation.ablate.students import Student, evaluate_references, make_student
 from curation.config.ablate import AblateConfig
-from curation.errors import ConfigError
+from curation.errors import ConfigError, under
 from curation.pack.stage import Pack
 from curation.storage import storage_errors
 from curation.train.run import finished, flops_per_sample
@@ -88,7 +88,8 @@ def ablate(
             raise ConfigError(setting, "must be a folder: students are written to local disks, and read from there")
     for arm in arms:
         check_paints(arm.train.recipe)
-        models_read(arm.train.recipe)
+        with under("train"):
+            models_read(arm.train.recipe)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}

@@ -23,7 +23,7 @@ from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
 from curation.fingerprint import fingerprint, result_settings
-from curation.train.trained import trained_by
+from curation.train.trained import of_same_models, trained_by
 from pipelines.curate import Planned, plan
 
 
@@ -235,7 +235,7 @@ def _finished(config: AblateConfig, arm: Arm, steps: int | None) -> list[tuple[f
         mine = train_config(config, arm, pair, output=folder, corpus="", steps=made)
         if facts["status"] == "done" and theirs is not None and theirs.recipe == mine.recipe:
             mine = mine.model_copy(update={"data": mine.data.model_copy(update={"corpora": theirs.data.corpora})})
-            found.append((facts["seconds"] / facts["steps"], theirs == mine))
+            found.append((facts["seconds"] / facts["steps"], theirs == mine and of_same_models(facts, mine)))
     return found
 
 

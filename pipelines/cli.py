@@ -111,10 +111,12 @@ def train(
 ) -> None:
     """Train on Ray Train, as train_hook.py does in one process; goes on from the last checkpoint."""
     from curation.load import load_train_config
+    from curation.models import check_training
     from curation.stream.corpus import corpus_setting
 
     given = [*sets, *corpus_setting(corpus), *([f"output={output}"] if output else [])]
     settings = load_train_config(config, given)
+    check_training()
     _log_to(settings.output)
     from curation.train.terminal import Shown
     from pipelines.train import train_on_ray

@@ -18,21 +18,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError, StorageError
-from curation.models import check_training
 from curation.train.watcher import Watcher
 from pipelines.cluster import enter, join_cluster
 
 FOLLOW_SECONDS = 2.0
-FAILED = "failed.json"
-"""Word of an error that would come again, below the output while the workers end."""
 RESTARTS = 3
 """Times that a group of workers is started again."""
 
@@ -51,21 +50,24 @@ def train_on_ray(
     `watcher` hears of the steps, from a thread; it cannot end them. Raises what a worker raised on purpose, which would
     come again, and RunError where the workers failed more than `restarts` times.
     """
-    check_training()
     from curation.train.run import finished
 
     if not config.data.corpora:
         raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
     if (done := finished(config)) is not None:
         return done.facts
-    (Path(config.output) / FAILED).unlink(missing_ok=True)
+    word = Path(config.output) / f"failed-{uuid4().hex}.json"
     if not ray.is_initialized():
         join_cluster(address)
     # Ray's own notes on the run; what a training leaves is in its output
     with tempfile.TemporaryDirectory(prefix="curate-train-") as notes:
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"config": config.model_dump(mode="json"), "folder": os.getcwd()},
+            train_loop_config={
+                "config": config.model_dump(mode="json"),
+                "folder": os.getcwd(),
+                "word": str(word),
+            },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=RunConfig(
                 name=config.name,
@@ -77,8 +79,9 @@ def train_on_ray(
             with _followed(config, watcher or Watcher()):
                 trainer.fit()
         except TrainingFailedError as error:
+            _raise_again(word)
             raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
-    _raise_again(config)
+    _raise_again(word)
     result = finished(config)
     if result is None:
         raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
@@ -113,33 +116,31 @@ def _followed(config: TrainConfig, watcher: Watcher) -> Iterator[None]:
 
 
 def _worker(given: dict[str, Any]) -> None:
-    """What each worker does. One that met an error which would come again leaves word of it for those that Ray starts
-    in its place, however often: they end at once."""
+    """What each worker does. A first rank that met an error which would come again leaves word of it for those that Ray
+    starts in its place, however often: they end at once."""
     from curation.train.run import train
 
     enter(given["folder"])
-    config = TrainConfig.model_validate(given["config"])
-    word = Path(config.output) / FAILED
-    if word.exists():
+    word = Path(given["word"])
+    if broadcast_from_rank_zero(word.exists()):  # one answer for all, or some would wait for those that have ended
         return
     try:
-        train(config)
+        train(TrainConfig.model_validate(given["config"]))
     except StorageError:  # a shared folder may be back in a moment
         raise
     except (ConfigError, RunError) as error:
-        path = error.path if isinstance(error, ConfigError) else None
-        word.parent.mkdir(parents=True, exist_ok=True)
-        temporary = word.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"setting": path, "error": getattr(error, "problem", str(error))}))
-        os.replace(temporary, word)
+        if ray.train.get_context().get_world_rank() == 0:
+            path = error.path if isinstance(error, ConfigError) else None
+            told = {"setting": path, "error": error.problem if isinstance(error, ConfigError) else str(error)}
+            word.parent.mkdir(parents=True, exist_ok=True)
+            word.write_text(json.dumps(told), encoding="utf-8")
         raise
 
 
-def _raise_again(config: TrainConfig) -> None:
+def _raise_again(word: Path) -> None:
     """What a worker left word of."""
-    word = Path(config.output) / FAILED
     if word.exists():
-        told = json.loads(word.read_text())
+        told = json.loads(word.read_text(encoding="utf-8"))
         word.unlink()
         raise RunError(told["error"]) if told["setting"] is None else ConfigError(told["setting"], told["error"])
 

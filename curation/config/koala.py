@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from curation.config.base import Settings
 
@@ -92,6 +92,11 @@ class LossSettings(Settings):
     """With which of a deep teacher transformer's layers; not given: with those that the student inherits."""
     min_snr: float | None = Field(None, gt=0)
     """γ of min-SNR weights (Hang et al. 2023): a sample's losses are weighted by its noise level."""
+
+    @field_serializer("places")
+    def _plain(self, places: dict[Where, float]) -> Any:
+        """As they are written: a list where all weigh the same."""
+        return list(places) if set(places.values()) <= {1.0} else places
 
     @model_validator(mode="after")
     def _something(self) -> LossSettings:

@@ -82,7 +82,8 @@ def text_signatures(setting: str, given: TextSettings) -> Signatures:
     `PLAIN_TEXT_PARTS`. Raises ConfigError naming `setting`."""
     words = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
     found = dict(zip(PLAIN_TEXT_PARTS, (part_signature(setting, part) for part in (given, words)), strict=True))
-    found[PLAIN_TEXT_PARTS[0]] |= {"layer": given.layer}
+    if given.layer != "last":
+        found[PLAIN_TEXT_PARTS[0]] |= {"layer": given.layer}
     if given.beside is not None:
         found[PLAIN_TEXT_PARTS[0]] |= {"beside": text_signatures(f"{setting}.beside", given.beside)}
     return found

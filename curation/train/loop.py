@@ -20,7 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from curation.config.train import TrainConfig
-from curation.errors import ConfigError, RunError
+from curation.errors import ConfigError, RunError, StorageError
 from curation.stream.loader import CorpusLoader
 from curation.stream.order import key_of
 from curation.train.average import Average
@@ -83,6 +83,7 @@ class Loop:
         metrics = Metrics(self.folder, self.step) if self.accelerator.is_main_process else None
         saved, before, started = self.step, self.seconds, time.monotonic()
         try:
+            self._draw()  # what a run that ended just here has not drawn any more
             while self.step < steps:
                 norm = self._step()
                 self.seconds = before + time.monotonic() - started
@@ -91,14 +92,13 @@ class Loop:
                     if metrics is not None:
                         metrics.add(line)
                         self.watcher.step(line)
-                if self.config.grids.prompts and (self.step % self.config.grids.every == 0 or self.step == steps):
-                    self._draw(self.step)  # before the checkpoint: a run that goes on from there has them
-                stop = self._agreed_stop()
-                if stop or self.step % every.checkpoint_every == 0 or self.step == steps:
+                if stop := self._agreed_stop():
+                    self.save()
+                    raise stop
+                if self.step % every.checkpoint_every == 0 or self.step == steps:
                     self.save()
                     saved = self.step
-                if stop:
-                    raise stop
+                self._draw()
             if saved != self.step:
                 self.save()
         finally:
@@ -137,8 +137,8 @@ class Loop:
         """Refuse to go on where ranks do not: each reads the checkpoints in its own `output`."""
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.accelerator.device)).tolist()
         if len(set(steps)) > 1:
-            raise ConfigError(
-                "output", f"ranks would go on from steps {sorted(set(steps))}: {self.folder} must be a folder of all"
+            raise StorageError(
+                f"ranks would go on from steps {sorted(set(steps))}: output: {self.folder} must be a folder of all"
             )
 
     def _check_finite(
@@ -226,12 +226,16 @@ class Loop:
             return wish or RunError("another rank was stopped")
         return None
 
-    def _draw(self, step: int) -> None:
-        """Pictures of the fixed prompts, by the first rank."""
-        if self.accelerator.is_main_process:
+    def _draw(self) -> None:
+        """Pictures of the fixed prompts, by the first rank, where this step is due and has none."""
+        step, grids = self.step, self.config.grids
+        if not grids.prompts or not step or (step % grids.every and step != self.config.loop.steps):
+            return
+        folder = self.folder / GRIDS / f"{step:08d}"
+        if self.accelerator.is_main_process and not folder.exists():
             with self.average.applied():
-                images = self.recipe.sample(self.config.grids.prompts, grid_seeds(self.config))
-            save_grid(self.folder / GRIDS / f"{step:08d}", images)
+                images = self.recipe.sample(grids.prompts, grid_seeds(self.config))
+            save_grid(folder, images)
         self.accelerator.wait_for_everyone()
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -277,7 +281,8 @@ class Loop:
         except ConfigError as error:
             told = f"its checkpoints are of a training on another corpus ({error.problem}): choose another output"
             raise ConfigError("output", told) from None
-        self._window.restore(facts["window"], self.accelerator.device)
+        if "window" in facts:
+            self._window.restore(facts["window"], self.accelerator.device)
         self.step, self.seconds, self.flops = checkpoint.step, float(facts["seconds"]), facts["flops"]
 
 

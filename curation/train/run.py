@@ -42,7 +42,7 @@ from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
 from curation.train.report import write_report
-from curation.train.trained import MODEL, models_read, trained_by
+from curation.train.trained import MODEL, READ, models_read, of_same_models, trained_by
 from curation.train.watcher import Watcher
 
 RUN = "run.json"
@@ -130,7 +130,7 @@ def _run(loop: Loop) -> None:
         loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
         clear_grids(config, recipe, loop.step)
         draw_reference(config, recipe)
-    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), "read": _read(config)}
+    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), READ: models_read(config.recipe)}
     try:
         loop.run()
         if accelerator.is_main_process:
@@ -155,33 +155,26 @@ def finished(config: TrainConfig) -> TrainResult | None:
         return None
     if facts.get("status") != "done" or trained_by(facts) != config:
         return None
-    try:
-        read = _read(config)
-    except ConfigError:  # they are gone, and so nobody has trained them again here
-        read = facts.get("read")
-    if facts.get("read") != read:
+    if not of_same_models(facts, config):
         raise ConfigError(
             "output", f"{folder} holds what was learnt from models that have been trained again since; choose another"
         )
     return TrainResult(folder / MODEL, folder / "report.html", facts)
 
 
-def _read(config: TrainConfig) -> dict[str, Any]:
-    """The models that the training reads, as `run.json` has them."""
-    found: dict[str, Any] = json.loads(json.dumps(models_read(config.recipe)))
-    return found
-
-
 def _accelerator(config: TrainConfig) -> Accelerator:
-    plugin = GradientAccumulationPlugin(num_steps=config.loop.accumulate, sync_with_dataloader=False)
-    try:
-        return Accelerator(
-            mixed_precision=config.loop.precision,
-            cpu=not torch.cuda.is_available(),
-            gradient_accumulation_plugin=plugin,
-        )
-    except ValueError as error:  # fp16 without a GPU, bf16 on one that does not know it
-        raise ConfigError("loop.precision", f"{config.loop.precision} cannot be had here: {error}") from None
+    precision, gpu = config.loop.precision, torch.cuda.is_available()
+    if precision == "fp16" and not gpu:
+        raise ConfigError("loop.precision", "fp16 needs a GPU; a CPU takes bf16")
+    if precision == "bf16" and gpu and not torch.cuda.is_bf16_supported():
+        raise ConfigError("loop.precision", f"bf16 is not known to {torch.cuda.get_device_name()}; take fp16")
+    return Accelerator(
+        mixed_precision=precision,
+        cpu=not gpu,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=config.loop.accumulate, sync_with_dataloader=False
+        ),
+    )
 
 
 def _prepare_model(recipe: Recipe, config: TrainConfig, device: torch.device) -> None:

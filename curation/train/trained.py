@@ -4,6 +4,7 @@ so that they need not know the recipes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from curation.evaluate.evaluate import Sample
 
 MODEL = "model"
 """Where below its output a training leaves what it learnt."""
+READ = "read"
+"""What `run.json` calls the models of `models_read`."""
 
 
 class TokenizerPlace(NamedTuple):
@@ -71,6 +74,15 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
             "recipe.prior.weights": recipe.prior.weights,
         }
     return found | {setting: part_signature(setting, part) for setting, part in parts.items() if part is not None}
+
+
+def of_same_models(facts: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether the models that a `run.json` was made with are those of `config` today; also where nobody can tell."""
+    try:
+        read = json.loads(json.dumps(models_read(config.recipe)))
+    except ConfigError:  # one is gone, and so nobody has trained it again in its place
+        return True
+    return bool(facts.get(READ, read) == read)
 
 
 def trained_by(facts: Mapping[str, Any]) -> TrainConfig | None:

@@ -44,7 +44,7 @@ BESIDE = "beside"
 
 class TextEncoder:
     """CLIP's text encoder and its tokenizer; the hidden states of `layer` are the condition of stages C and B, with
-    those of the encoder `beside` it, if there is one. Raises ConfigError where that takes another number of tokens."""
+    those of the encoder `beside` it, of as many tokens, if there is one."""
 
     def __init__(
         self,
@@ -57,8 +57,6 @@ class TextEncoder:
         self.tokenizer, self.layer, self.beside = tokenizer, layer, beside
         self.tokens = min(int(tokenizer.model_max_length), int(model.config.max_position_embeddings))
         """Tokens of a caption; what is longer is cut off."""
-        if beside is not None and beside.tokens != self.tokens:
-            raise ConfigError("recipe.text.beside", f"takes {beside.tokens} tokens, the first encoder {self.tokens}")
         self._empty: Tensor | None = None
 
     @classmethod
@@ -67,7 +65,10 @@ class TextEncoder:
         model = _loaded(setting, given, CLIPTextModel, {"dtype": torch.float32, "use_safetensors": True})
         words = given if given.tokenizer is None else given.model_copy(update={"subfolder": given.tokenizer})
         beside = cls.load(f"{setting}.beside", given.beside) if given.beside is not None else None
-        return cls(model, _loaded(setting, words, CLIPTokenizer, {}), given.layer, beside)
+        found = cls(model, _loaded(setting, words, CLIPTokenizer, {}), given.layer, beside)
+        if beside is not None and beside.tokens != found.tokens:
+            raise ConfigError(f"{setting}.beside", f"takes {beside.tokens} tokens, the first encoder {found.tokens}")
+        return found
 
     @property
     def width(self) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
+from curation.ablate.arms import expand, train_config
+from curation.ablate.students import Student
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError
 from curation.load import make
+from curation.train.metrics import read_metrics
 from pipelines.ablate import ablate
+from pipelines.students import run_on_ray
 from tests.ablate.whole import whole
 from tests.small_origin import small_origin
 
@@ -34,14 +39,23 @@ def test_both_engines_come_to_the_same(base: dict[str, object], tmp_path: Path) 
     assert not ray.is_initialized()
 
 
-def test_students_of_several_processes_are_jobs_of_ray_train(base: dict[str, object], tmp_path: Path) -> None:
-    given = {**base, "output": str(tmp_path), "run": {"workers": 2}}
-    found = ablate(make(given, model=AblateConfig), engine="ray")
-    students = [student for arm in found.facts["arms"] for student in arm["students"]]
-    assert [student["devices"] for student in students] == [2] * 4
+@pytest.mark.timeout(700)
+def test_a_student_of_several_processes_is_a_job_of_ray_train(base: dict[str, object], tmp_path: Path) -> None:
+    """One of them alone: each job starts processes of its own. It learns what a single process learns."""
     local = ablate(make(base, model=AblateConfig), engine="local")
-    assert found.facts["prompts"] == local.facts["prompts"]
-    assert [arm["steps"] for arm in found.facts["arms"]] == [arm["steps"] for arm in local.facts["arms"]]
+    config = make({**base, "output": str(tmp_path), "run": {"workers": 2}}, model=AblateConfig)
+    (arm, *_) = expand(config)
+    done = local.facts["arms"][0]
+    folder = str(tmp_path / "students" / "one")
+    train = train_config(config, arm, 0, output=folder, corpus=done["corpus"], steps=done["steps"])
+    student = Student(arm=arm.name, pair=0, train=train, packed=done["packed"])
+    ended: list[Student] = []
+    run_on_ray(config, [student], [train], 8, None, ended.append)
+    assert ended == [student]
+    assert json.loads((Path(folder) / "run.json").read_text())["devices"] == 2
+    assert (Path(folder) / "evaluation.json").exists()
+    losses = [[line["loss"] for line in read_metrics(Path(of))] for of in (folder, done["students"][0]["folder"])]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_more_than_the_cluster_has_is_refused(base: dict[str, object], tmp_path: Path) -> None:

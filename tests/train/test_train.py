@@ -106,6 +106,23 @@ def test_what_was_learnt_of_a_teacher_that_is_another_now_is_refused(
     assert train(config).facts == done.facts, "nobody can tell"
 
 
+def test_fp16_is_for_gpus(make: Make, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ConfigError, match=r"loop\.precision: fp16 needs a GPU"):
+        train(make(tmp_path, loop={"precision": "fp16"}))
+    train(make(tmp_path, loop={"steps": 2}))  # nothing of it stays in this process
+
+
+def test_pictures_that_a_run_had_no_time_for_are_drawn_when_it_goes_on(make: Make, tmp_path: Path) -> None:
+    config = make(tmp_path, grids={"prompts": ["a star"], "every": 3}, loop={"steps": 6, "checkpoint_every": 3})
+    with pytest.raises(Interrupt):
+        train(config, StopsAt(3))
+    assert not (tmp_path / "grids/00000003").exists()
+    train(config)
+    assert (tmp_path / "grids/00000003/00.png").exists()
+
+
 def test_lines_are_the_same_where_a_run_stopped_between_two(make: Make, tmp_path: Path) -> None:
     loop = {"steps": 8, "log_every": 4, "checkpoint_every": 3}
     train(make(tmp_path / "whole", loop=loop))
@@ -169,7 +186,8 @@ def test_pictures_of_other_prompts_do_not_stay(make: Make, tmp_path: Path) -> No
     before = (tmp_path / "grids/reference/00.png").read_bytes()
     train(make(tmp_path, loop={"steps": 3, "log_every": 1}, grids={"prompts": ["a blue square"], "every": 1}))
     drawn = sorted(str(path.relative_to(tmp_path / "grids")) for path in (tmp_path / "grids").glob("*/*.png"))
-    assert drawn == ["00000003/00.png", "reference/00.png"]
+    # Of the step that it goes on from too, which has not been drawn with these prompts.
+    assert drawn == ["00000002/00.png", "00000003/00.png", "reference/00.png"]
     assert (tmp_path / "grids/reference/00.png").read_bytes() != before
 
 
