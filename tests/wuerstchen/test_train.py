@@ -69,3 +69,6 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_losses(
     images = [load_wuerstchen(result.model).sample(["a red star"], [0])[0].tobytes() for result in (whole, gone_on)]
     assert images[0] == images[1]
     assert whole.facts["flops_per_sample"] > 0
+    page = whole.report.read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 1
+    assert "a red star" in page
