@@ -106,7 +106,7 @@ class Loop:
                 metrics.close()
 
     def _step(self) -> Tensor | None:
-        """One step of the optimiser; the norm of its gradient where it is clipped."""
+        """One step of the optimiser; the norm of its gradient, before it is clipped."""
         loop, norm, keys = self.config.loop, None, []
         clip = math.inf if self.config.optimizer.clip is None else self.config.optimizer.clip
         self.model.train()
