@@ -23,6 +23,7 @@ def test_the_claim_is_put_to_the_test(tmp_path: Path, monkeypatch: pytest.Monkey
         "train.recipe.teacher.sampling.steps=2",
         "train.data.batch=8",
         "train.loop.steps=2",
+        "train.optimizer.warmup=1",
         "train.loop.log_every=1",
         "seeds=2",
         "evaluation.prompts=4",
