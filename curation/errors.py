@@ -29,6 +29,10 @@ class ConfigError(CurationError):
         self.path = path
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        """From a worker of Ray it comes as bytes: exceptions are made anew from their message alone."""
+        return ConfigError, (self.path, self.problem)
+
 
 @contextmanager
 def under(section: str) -> Iterator[None]:

@@ -13,7 +13,6 @@ again after whatever stopped it, it does what is left: stages, trainings and eva
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,25 @@ from typing import Any
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.corpora import check_unseen, corpus_facts
 from curation.ablate.measure import SCENE_KINDS, check_metrics, check_models, prompts_of
+from curation.ablate.registered import register
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
-from curation.ablate.students import Student, evaluate_references, make_student
+from curation.ablate.students import (
+    EVALUATION,
+    Failures,
+    Student,
+    evaluate_references,
+    make_student,
+    read_run,
+    students_folder,
+    trained_elsewhere,
+)
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError, under
 from curation.pack.stage import Pack
-from curation.storage import storage_errors
+from curation.storage import Folder
 from curation.train.run import finished, flops_per_sample
-from curation.train.trained import check_paints, models_read
+from curation.train.trained import check_paints, check_teacher, models_read
 from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
 from pipelines.engines import Engine, make_engine
@@ -77,7 +86,7 @@ def ablate(
     """Do what is left of an ablation, and judge it.
 
     `engine` is "ray", with a task a student, or "local": one student after another in this process. Raises ConfigError
-    before any work starts where it can, RunError where it cannot go on.
+    before any work starts where it can, RunError where it cannot go on; students that can are done before.
     """
     watcher = watcher or Watcher()
     check_metrics(config)
@@ -87,9 +96,11 @@ def ablate(
         if "://" in place:
             raise ConfigError(setting, "must be a folder: students are written to local disks, and read from there")
     for arm in arms:
-        check_paints(arm.train.recipe)
-        with under("train"):
+        with arm.blamed(), under("train"):
+            check_paints(arm.train.recipe)
             models_read(arm.train.recipe)
+            check_teacher(arm.train.recipe)
+    _check_students(config, arms)
     prompts = prompts_of(config.evaluation)
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
@@ -110,9 +121,30 @@ def ablate(
         )
         for arm in arms
     ]
+    changed = register(config, sum(1 for _ in students_folder(config).glob(f"*/{EVALUATION}")))
     places = _make_students(config, made, engine, address, watcher)
-    found = collect(config, made, places)
+    found = collect(config, made, places, changed)
     return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
+
+
+def _check_students(config: AblateConfig, arms: Sequence[Arm]) -> None:
+    """Refuse students that were trained on another corpus than the one that their arm now has, before it is paid for.
+    Raises ConfigError."""
+    stale = []
+    for arm in arms:
+        with arm.blamed():
+            corpus = make_stages(arm.curate)[-1].folder.url
+        for pair in range(config.seeds):
+            folder = students_folder(config) / f"{arm.name}-{pair}"
+            if (facts := read_run(folder)) is not None and trained_elsewhere(facts, corpus):
+                stale.append(str(folder))
+    if stale:
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        raise ConfigError(
+            "output",
+            f"{', '.join(stale[:3])}{more} were trained on another corpus than the settings now ask for: delete these "
+            "folders, or choose another output",
+        )
 
 
 def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Watcher) -> dict[str, str]:
@@ -131,7 +163,8 @@ def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Wat
             key = arm.curate.model_dump_json()
             if key not in by_settings:
                 watcher.corpus(arm.name)
-                done = run(arm.curate, engine=engine, address=address, watcher=watcher.curation, make=kept)
+                with arm.blamed():
+                    done = run(arm.curate, engine=engine, address=address, watcher=watcher.curation, make=kept)
                 by_settings[key] = done.corpus
             found[arm.name] = by_settings[key]
     finally:
@@ -159,7 +192,11 @@ def _flops(
     config: AblateConfig, arms: Sequence[Arm], corpora: Mapping[str, str], engine: str, address: str | None
 ) -> dict[str, int]:
     """FLOPs of a sample of each arm, counted where its students are going to be trained."""
-    trains = {arm.name: train_config(config, arm, 0, output=config.output, corpus=corpora[arm.name]) for arm in arms}
+    trains = {}
+    for arm in arms:
+        train = train_config(config, arm, 0, output=config.output, corpus=corpora[arm.name])
+        share = max(1, train.data.batch // config.run.workers)  # what a process of its own takes of a batch
+        trains[arm.name] = train.model_copy(update={"data": train.data.model_copy(update={"batch": share})})
     if engine == "local":
         return {name: flops_per_sample(train) for name, train in trains.items()}
     from pipelines.students import flops_on_ray
@@ -170,8 +207,8 @@ def _flops(
 def _students(config: AblateConfig, arm: Arm, corpus: str, packed: str, steps: int) -> tuple[Student, ...]:
     found = []
     for pair in range(config.seeds):
-        folder = f"{config.output.rstrip('/')}/students/{arm.name}-{pair}"
-        train = train_config(config, arm, pair, output=folder, corpus=corpus, steps=steps)
+        folder = students_folder(config) / f"{arm.name}-{pair}"
+        train = train_config(config, arm, pair, output=str(folder), corpus=corpus, steps=steps)
         found.append(Student(arm=arm.name, pair=pair, train=train, packed=packed))
     return tuple(found)
 
@@ -185,9 +222,12 @@ def _make_students(
     side = round(min(one.facts.resolution for one in made))
     watcher.students(len(students), sum(finished(student.train) is not None for student in students))
     if engine == "local":
+        failures = Failures()
         for student in students:
-            make_student(config, student)
-            watcher.student(student.arm, student.pair)
+            with failures.kept(student):
+                make_student(config, student)
+                watcher.student(student.arm, student.pair)
+        failures.check()
     else:
         from pipelines.students import run_on_ray
 
@@ -197,15 +237,8 @@ def _make_students(
 
 def _write(config: AblateConfig, found: Mapping[str, Any]) -> str:
     """The scores of single prompts, which are most of it, go into a file of their own."""
-    apart = ("prompts", "scores")
-    folder = Path(config.output)
-    _write_json(folder / SCORES, {name: found[name] for name in apart}, None)
-    _write_json(folder / RESULT, {name: value for name, value in found.items() if name not in apart}, 1)
-    return str(folder / RESULT)
-
-
-def _write_json(path: Path, value: Any, indent: int | None) -> None:
-    with storage_errors(str(path)):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+    apart, folder = ("prompts", "scores"), Folder(config.output)
+    for name, kept, indent in ((SCORES, True, None), (RESULT, False, 1)):
+        part = {key: value for key, value in found.items() if (key in apart) is kept}
+        folder.write_bytes(name, (json.dumps(part, indent=indent, ensure_ascii=False) + "\n").encode())
+    return str(Path(config.output) / RESULT)

@@ -1,6 +1,6 @@
 """What an ablation would do: which stages its arms share, what each adds, and what is to be paid. Starts nothing.
 
-`curate plan` on an ablation's config is `show_plan`. Where the lists of a source are not on this
+`curate plan` on an ablation's config shows it (`ablate_plan_text.py`). Where the lists of a source are not on this
 machine, stages are told apart by their settings alone: the tree is the same, but nothing says what is done already.
 """
 
@@ -11,18 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.tree import Tree
+from typing import Any, Literal
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.measure import check_metrics, metric_names, prompts_of
+from curation.ablate.students import EVALUATION, read_run, students_folder, trained_elsewhere
 from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
 from curation.fingerprint import fingerprint, result_settings
+from curation.train.identity import of_same_settings
 from curation.train.trained import of_same_models, trained_by
 from pipelines.curate import Planned, plan
 
@@ -46,6 +44,8 @@ class Training:
     batch: int
     done: int
     """Students that are trained."""
+    stale: int
+    """Students that were trained on another corpus than the one that the arm now has."""
     seconds: float | None
     """Of a step, as the finished ones took; of another arm's where this one has none; else what the settings say."""
 
@@ -66,16 +66,22 @@ class AblationPlan:
     captions: int
     """Kinds that a picture is captioned in; 0 without a captioner."""
     metrics: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Files and folders of the evaluation that are not here."""
     unseen: str | None
     """Why stages are told by settings alone."""
 
     @property
     def fetches(self) -> int | None:
-        """Rows that are still to be fetched, once for all arms; None where a list has not been read."""
-        found = [branch.planned for branch in _all(self.branches) if branch.planned.stage == "fetch"]
-        left = [p.rows for p in found if p.state != "cached"]
+        """Rows that are still to be fetched; None where a list has not been read."""
+        left = [planned.rows for planned in self.left("fetch")]
         known = [rows for rows in left if rows is not None]
         return sum(known) if len(known) == len(left) else None
+
+    def left(self, stage: str) -> list[Planned]:
+        """Of each branch of arms, the stage of this name, where it is not done."""
+        found = [branch.planned for branch in _all(self.branches) if branch.planned.stage == stage]
+        return [planned for planned in found if planned.state != "cached"]
 
     @property
     def seconds(self) -> float | None:
@@ -94,95 +100,35 @@ def plan_ablation(config: AblateConfig) -> AblationPlan:
     journeys: dict[str, list[Planned]] = {}
     for arm in arms:
         try:
-            journeys[arm.name] = plan(arm.curate)
+            with arm.blamed():
+                journeys[arm.name] = plan(arm.curate)
         except (ConfigError, SourceError) as error:
-            if isinstance(error, ConfigError) and not error.path.startswith("source"):
-                raise ConfigError(f"base.{error.path}", f"{error.problem} (in arm {arm.name!r})") from None
+            if isinstance(error, ConfigError) and ".source" not in error.path:
+                raise
             unseen = str(error)
     if unseen is not None:  # names of folders depend on what the lists hold: all arms, or none
         journeys = {arm.name: _by_settings(arm.curate) for arm in arms}
     asked = config.evaluation
-    prompts = (
-        asked.prompts if isinstance(asked, ModelEvaluation) else f"{asked.prompts} scenes, {', '.join(asked.asked)}"
-    )
-    there = not isinstance(asked, ModelEvaluation) or Path(asked.prompts).exists()
+    wanted: list[str] = []
+    if isinstance(asked, ModelEvaluation):
+        prompts = asked.prompts
+        wanted = [prompts, *([asked.reference] if asked.reference is not None else [])]
+    else:
+        prompts = f"{asked.prompts} scenes, {', '.join(asked.asked)}"
+    missing = tuple(path for path in wanted if not Path(path).expanduser().exists())
     captioned = [arm.curate.stages.caption for arm in arms]
     return AblationPlan(
         branches=_branches(journeys, 0),
-        trainings=_trainings(config, arms, journeys),
+        trainings=_trainings(config, arms, journeys, folders_known=unseen is None),
         seeds=config.seeds,
         prompts=prompts,
-        pictures=len(prompts_of(asked)) if there else None,
+        pictures=None if prompts in missing else len(prompts_of(asked)),
         asking=_asking(config),
         captions=max(len(stage.kinds) if stage is not None else 0 for stage in captioned),
         metrics=metric_names(asked),
+        missing=missing,
         unseen=unseen,
     )
-
-
-def show_plan(config: AblateConfig, console: Console) -> None:
-    """Print the plan."""
-    found = plan_ablation(config)
-    console.print(f"output  {escape(config.output)}")
-    console.print(tree(config, found), crop=False, no_wrap=True, overflow="ignore")
-    for line in lines(found):
-        console.print(escape(line))
-
-
-def tree(config: AblateConfig, found: AblationPlan) -> Tree:
-    """The plan as it is printed."""
-    root = Tree(
-        f"[bold]{escape(config.name)}[/]  {len(found.trainings)} arms × {config.seeds} seeds", guide_style="dim"
-    )
-    for branch in found.branches:
-        _grow(root, branch, found)
-    return root
-
-
-def lines(found: AblationPlan) -> list[str]:
-    """What stands below the tree: what is left to do, in numbers."""
-    fetches = "as many rows as the lists hold" if found.fetches is None else f"{found.fetches:,} rows"
-    told = [f"to fetch  {fetches}, each once for all arms"]
-    if found.unseen is not None:
-        told.append(f"          the lists are not here ({found.unseen}); what is cached cannot be told")
-    left = [(t.arm, t.steps, t.batch, found.seeds - t.done) for t in found.trainings]
-    students = sum(count for *_, count in left)
-    steps = sum((steps or 0) * count for _, steps, _, count in left)
-    samples = sum((steps or 0) * batch * count for _, steps, batch, count in left)
-    unknown = "" if all(t.steps is not None for t in found.trainings) else " and more: fairness needs the corpora"
-    stages = [branch.planned for branch in _all(found.branches)]
-    if found.captions and any(p.stage == "caption" and p.state != "cached" for p in stages):
-        kinds = "a caption" if found.captions == 1 else f"{found.captions} captions"
-        told.append(f"to write  {kinds} a picture that passes, once for all arms")
-    told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
-    if found.seconds:
-        told.append(f"          {found.seconds / 3600:,.2g} device hours, by what steps take")
-    elif students:
-        told.append("          nothing says how long a step takes: no student is finished; run.seconds_per_step may")
-    paint = "" if found.pictures is None else f", {students * found.pictures:,} pictures to paint"
-    told.append(f"to ask    {found.prompts}{paint}; {', '.join(found.metrics)}")
-    return told
-
-
-def _grow(into: Tree, branch: Branch, found: AblationPlan) -> None:
-    planned = branch.planned
-    rows = "" if planned.rows is None else f"  {planned.rows:,} rows"
-    kept = "" if planned.kept is None else f", {planned.kept:,} kept"
-    whose = "all arms" if len(branch.arms) == len(found.trainings) else escape(", ".join(branch.arms))
-    colour = {"cached": "green", "partly done": "yellow"}.get(planned.state, "cyan")
-    node = into.add(f"{escape(planned.folder)}  [{colour}]{planned.state}[/]{rows}{kept}  [dim]{whose}[/]")
-    for after in branch.after:
-        _grow(node, after, found)
-    if not branch.after:
-        for training in found.trainings:
-            if training.arm in branch.arms:
-                node.add(_told(training, found.seeds))
-
-
-def _told(training: Training, seeds: int) -> str:
-    steps = "as many steps as fairness gives" if training.steps is None else f"{training.steps:,} steps"
-    done = f", {training.done} of them trained" if training.done else ""
-    return f"[bold]{escape(training.arm)}[/]  {seeds} students of {steps} of {training.batch} samples{done}"
 
 
 def _branches(journeys: dict[str, list[Planned]], depth: int) -> tuple[Branch, ...]:
@@ -200,49 +146,56 @@ def _all(branches: Sequence[Branch]) -> list[Branch]:
     return [found for branch in branches for found in (branch, *_all(branch.after))]
 
 
-def _trainings(config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, list[Planned]]) -> tuple[Training, ...]:
+def _trainings(
+    config: AblateConfig, arms: Sequence[Arm], journeys: dict[str, list[Planned]], *, folders_known: bool
+) -> tuple[Training, ...]:
     samples = {name: next((p.kept for p in journey if p.stage == "pack"), None) for name, journey in journeys.items()}
     steps: dict[str, int] = {}
     if config.fairness in ("equal_steps", "as_set") or (config.fairness == "equal_epochs" and all(samples.values())):
         steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()}, {})
-    taken = {arm.name: _finished(config, arm, steps.get(arm.name)) for arm in arms}
+    corpora = {name: journey[-1].folder if folders_known else None for name, journey in journeys.items()}
+    taken = {arm.name: _finished(config, arm, steps.get(arm.name), corpora[arm.name]) for arm in arms}
     every = [seconds for of in taken.values() for seconds, _ in of]
     return tuple(
         Training(
             arm.name,
             steps.get(arm.name),
             arm.train.data.batch * arm.train.loop.accumulate,
-            sum(same for _, same in taken[arm.name]),
+            sum(whose == "wanted" for _, whose in taken[arm.name]),
+            sum(whose == "stale" for _, whose in taken[arm.name]),
             median([seconds for seconds, _ in taken[arm.name]] or every) if every else config.run.seconds_per_step,
         )
         for arm in arms
     )
 
 
-def _finished(config: AblateConfig, arm: Arm, steps: int | None) -> list[tuple[float, bool]]:
-    """Of each trained student of the same recipe seconds a step, and whether it is one of those that are wanted: of the
-    same settings, whatever corpus it was trained on. `steps`: None where they cannot be told yet."""
-    found = []
+def _finished(
+    config: AblateConfig, arm: Arm, steps: int | None, corpus: str | None
+) -> list[tuple[float, Literal["wanted", "stale", "other"]]]:
+    """Of each trained student of the same recipe seconds a step, and whether it is one of those that are wanted, one
+    on another corpus, or of other settings. `steps`, `corpus` (its folder's name): None where they cannot be told."""
+    found: list[tuple[float, Literal["wanted", "stale", "other"]]] = []
     for pair in range(config.seeds):
-        folder = f"{config.output.rstrip('/')}/students/{arm.name}-{pair}"
-        try:
-            with open(f"{folder}/run.json", encoding="utf-8") as file:
-                facts: dict[str, Any] = json.load(file)
-        except (OSError, ValueError):
+        folder = students_folder(config) / f"{arm.name}-{pair}"
+        facts = read_run(folder)
+        theirs = trained_by(facts) if facts is not None else None
+        if facts is None or theirs is None or facts.get("status") != "done" or theirs.recipe != arm.train.recipe:
             continue
-        theirs = trained_by(facts)
+        seconds = facts["seconds"] / facts["steps"]
+        if corpus is not None and trained_elsewhere(facts, corpus):
+            found.append((seconds, "stale"))
+            continue
         made = facts["steps"] if steps is None else steps
-        mine = train_config(config, arm, pair, output=folder, corpus="", steps=made)
-        if facts["status"] == "done" and theirs is not None and theirs.recipe == mine.recipe:
-            mine = mine.model_copy(update={"data": mine.data.model_copy(update={"corpora": theirs.data.corpora})})
-            found.append((facts["seconds"] / facts["steps"], theirs == mine and of_same_models(facts, mine)))
+        mine = train_config(config, arm, pair, output=str(folder), corpus=theirs.data.corpora[0].path, steps=made)
+        wanted = of_same_settings(theirs, mine) and of_same_models(facts, mine)
+        found.append((seconds, "wanted" if wanted else "other"))
     return found
 
 
 def _asking(config: AblateConfig) -> float | None:
     """Median seconds of the evaluations that are there."""
     found = []
-    for path in Path(config.output).glob("students/*/evaluation.json"):
+    for path in students_folder(config).glob(f"*/{EVALUATION}"):
         try:
             found.append(float(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
         except (OSError, ValueError, KeyError):

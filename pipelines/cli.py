@@ -23,6 +23,7 @@ from rich.table import Table
 
 from curation.errors import ConfigError, CurationError
 from curation.load import load_config
+from curation.models import check_training
 from curation.units import format_bytes
 
 app = typer.Typer(
@@ -43,8 +44,8 @@ Sets = Annotated[
 OutputOption = Annotated[str | None, typer.Option("--output", help="Override `output`.")]
 
 
-def _load(config: Path, sets: list[str], output: str | None) -> Any:
-    return load_config(config, [*sets, *([f"output={output}"] if output else [])])
+def _given(sets: list[str], output: str | None) -> list[str]:
+    return [*sets, *([f"output={output}"] if output else [])]
 
 
 @app.command()
@@ -57,7 +58,7 @@ def run(
 ) -> None:
     """Run the journey from source to shards; finished stages are not run again."""
     _check_engine(engine)
-    settings = _load(config, sets, output)
+    settings = load_config(config, _given(sets, output))
     _log_to(settings.output)
     from pipelines.curate import run as run_journey
     from pipelines.progress import Progress
@@ -81,12 +82,12 @@ def plan(
 ) -> None:
     """Print the stages, what is cached, and what a run, or an ablation, would do; starts nothing."""
     if _is_ablation(config):
-        from pipelines.ablate_plan import show_plan
+        from pipelines.ablate_plan_text import show_plan
 
         return show_plan(_load_ablation(config, sets, output), out)
     from pipelines.curate import plan as plan_journey
 
-    settings = _load(config, sets, output)
+    settings = load_config(config, _given(sets, output))
     table = Table(box=None, pad_edge=False)
     for name in ("stage", "state", "rows", "kept", "what is left", "folder"):
         table.add_column(name, justify="right" if name in ("rows", "kept") else "left")
@@ -111,10 +112,9 @@ def train(
 ) -> None:
     """Train on Ray Train, as train_hook.py does in one process; goes on from the last checkpoint."""
     from curation.load import load_train_config
-    from curation.models import check_training
     from curation.stream.corpus import corpus_setting
 
-    given = [*sets, *corpus_setting(corpus), *([f"output={output}"] if output else [])]
+    given = [*corpus_setting(corpus), *_given(sets, output)]
     settings = load_train_config(config, given)
     check_training()
     _log_to(settings.output)
@@ -139,6 +139,7 @@ def ablate(
     """Test a claim about data: arms, corpora, students, verdict; what is finished is not done again."""
     _check_engine(engine)
     settings = _load_ablation(config, sets, output)
+    check_training()
     _log_to(settings.output)
     from pipelines.ablate_progress import ablate_and_show
 
@@ -200,9 +201,6 @@ def fsck(
         raise typer.Exit(1)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def _check_engine(engine: str) -> None:
     if engine not in ("ray", "local"):
         raise ConfigError("--engine", f"{engine!r} is no engine; choose ray or local")
@@ -211,7 +209,7 @@ def _check_engine(engine: str) -> None:
 def _load_ablation(config: Path, sets: list[str], output: str | None) -> Any:
     from curation.ablate.arms import load_ablate_config
 
-    return load_ablate_config(config, [*sets, *([f"output={output}"] if output else [])])
+    return load_ablate_config(config, _given(sets, output))
 
 
 def _is_ablation(config: Path) -> bool:

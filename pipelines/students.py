@@ -12,10 +12,17 @@ from typing import Any
 
 import ray
 
-from curation.ablate.students import Student, evaluate_references, evaluate_student, make_student
+from curation.ablate.students import (
+    Failures,
+    Student,
+    evaluate_references,
+    evaluate_student,
+    make_student,
+    named,
+)
 from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
-from curation.errors import ConfigError, RunError
+from curation.errors import ConfigError, CurationError, RunError
 from curation.train.run import finished, flops_per_sample
 from pipelines.cluster import enter, join_cluster, largest_machine
 from pipelines.train import train_on_ray
@@ -36,7 +43,7 @@ def run_on_ray(
 ) -> None:
     """Make all students, and evaluate what they are compared with (`side` as in `evaluate_references`).
 
-    `ended` hears of each student. Raises RunError where one of them fails; what the others have done stays.
+    `ended` hears of each student. Raises RunError where some of them failed, after the others are done.
     """
     with _cluster(config, address):
         _run(config, students, trainings, side, address, ended)
@@ -76,13 +83,17 @@ def _run(
     options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
     evaluating = {**options, "num_gpus": min(gpus, 1)}
     references = _remote(_references, evaluating).remote(config, list(trainings), side, os.getcwd())
+    failures = Failures()
     if config.run.workers > 1:
         for student in students:
-            if finished(student.train) is None:
-                train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
-            _wait(_remote(_evaluation, evaluating), config, [student], ended)
+            with failures.kept(student):
+                with named(student):
+                    if finished(student.train) is None:
+                        train_on_ray(student.train, workers=config.run.workers, gpus=gpus > 0, address=address)
+                _wait(_remote(_evaluation, evaluating), config, [student], ended, failures)
     else:
-        _wait(_remote(_student, options), config, students, ended)
+        _wait(_remote(_student, options), config, students, ended, failures)
+    failures.check()
     _result(references, "references")
 
 
@@ -90,40 +101,48 @@ def _remote(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     return ray.remote(**options)(function)
 
 
-def _wait(task: Any, config: AblateConfig, students: Sequence[Student], ended: Ended) -> None:
+def _wait(task: Any, config: AblateConfig, students: Sequence[Student], ended: Ended, failures: Failures) -> None:
     waiting = {task.remote(config, student, os.getcwd()): student for student in students}
     try:
         while waiting:
             done, _ = ray.wait(list(waiting))
             for one in done:
                 student = waiting.pop(one)
-                _result(one, f"student {student.arm}-{student.pair}")
-                ended(student)
+                with failures.kept(student):
+                    _result(one, "")
+                    ended(student)
     finally:
         for one in waiting:
             ray.cancel(one, force=True)
 
 
 def _result(task: Any, what: str) -> Any:
+    told = f"{what}: " if what else ""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, ConfigError):
-            raise cause from None
-        raise RunError(f"{what}: {type(cause).__name__}: {cause}") from error
+        if isinstance(cause, CurationError):
+            raise cause if isinstance(cause, ConfigError) else RunError(f"{told}{cause}") from error
+        raise RunError(f"{told}{type(cause).__name__}: {cause}") from error
     except ray.exceptions.RayError as error:
-        raise RunError(f"{what}: {' '.join(str(error).split())[:300]}") from error
+        raise RunError(f"{told}{' '.join(str(error).split())[:300]}") from error
 
 
 def _check(config: AblateConfig) -> None:
-    for name, key, wanted in (("cpus", "CPU", config.run.cpus), ("gpus", "GPU", config.run.gpus)):
+    """Refuse what Ray would wait for without end."""
+    run = config.run
+    for name, key, wanted in (("cpus", "CPU", run.cpus), ("gpus", "GPU", run.gpus)):
         if wanted > (most := largest_machine(key)):
             raise ConfigError(f"run.{name}", f"{wanted:g} are more than any machine of the cluster has: {most:g}")
-    processes = config.run.workers
-    there = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
-    if config.run.gpus * processes > there:
-        raise ConfigError("run.workers", f"{processes} with {config.run.gpus:g} GPUs each are more than the {there:g}")
+    if run.workers == 1:
+        return
+    if run.gpus not in (0, 1):
+        raise ConfigError("run.gpus", f"each process of a job takes a GPU (1) or none (0), not {run.gpus:g}")
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for key, wanted in (("CPU", run.workers), ("GPU", run.workers * run.gpus)):
+        if wanted > there.get(key, 0):
+            raise ConfigError("run.workers", f"{run.workers} take {wanted:g} {key}s; there are {there.get(key, 0):g}")
 
 
 def _flops(train: TrainConfig, folder: str) -> int:

@@ -71,8 +71,8 @@ def analyse(config: AblateConfig, scores: Mapping[str, Scores], lower_is_better:
     verdicts = tuple(
         judge(
             estimated(settings.primary, weights_of(config, claim), sign),
-            better=claim.better,
-            worse=claim.worse,
+            better=claim.named(claim.better),
+            worse=claim.named(claim.worse),
             metric=settings.primary,
             minimum_effect=settings.minimum_effect,
             level=settings.level,
@@ -91,8 +91,8 @@ def analyse(config: AblateConfig, scores: Mapping[str, Scores], lower_is_better:
         verdicts=verdicts,
         secondaries=tuple(
             Secondary(
-                better=claim.better,
-                worse=claim.worse,
+                better=claim.named(claim.better),
+                worse=claim.named(claim.worse),
                 metric=metric,
                 estimate=found,
                 sign_test=sign_test(found.seeds),

@@ -7,7 +7,9 @@ brings with it is a difference too, and an override that says what the base says
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError
 from curation.load import assign, load, make
+from curation.pack.captions import ALT
+from curation.stream.sample import EMPTY, PRIMARY
 
 _GIVEN = ("name", "output", "train.name", "train.output", "train.seed", "train.data.corpora")
 """What the ablation decides itself, of curation and training."""
@@ -33,6 +37,20 @@ class Arm:
     """What its corpus is made by: the same name and output for all arms, so that they share stage folders."""
     train: TrainConfig
     """What its students are trained by; `train_config` puts in a student's seed, output and corpus."""
+    overrides: Mapping[str, tuple[str, Any]]
+    """Dotted path → where in the ablation's file it is overridden, and the value."""
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Settings that turn out wrong in this block are told by their place in the ablation's file. A path is one of
+        the curation, or one of the training with `train.` before it."""
+        try:
+            yield
+        except ConfigError as error:
+            if error.path.split(".")[0] not in {*Config.model_fields, "train"}:  # an argument, like --address
+                raise
+            told = f"{error.problem} (in arm {self.name!r})"
+            raise ConfigError(_blamed(error.path, self.overrides), told) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,22 +146,17 @@ def _differs(one: Any, other: Any) -> bool:
 
 
 def _flat(arm: Arm) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    _flatten(arm.curate.model_dump(mode="json"), "", flat)
-    _flatten(arm.train.model_dump(mode="json"), "train.", flat)
-    return flat
+    return {**flatten(arm.curate.model_dump(mode="json")), **flatten(arm.train.model_dump(mode="json"), "train")}
 
 
-def _flatten(value: Any, path: str, into: dict[str, Any]) -> None:
-    """Leaves of mappings and of lists of mappings; other lists are values, and so is what is empty."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            _flatten(inner, f"{path}{key}.", into)
-    elif isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
-        for index, inner in enumerate(value):
-            _flatten(inner, f"{path}{index}.", into)
-    else:
-        into[path.removesuffix(".")] = value
+def flatten(value: Any, path: str = "") -> dict[str, Any]:
+    """Dotted path → leaf, of mappings and of lists of mappings; other lists are values, and so is what is empty."""
+    if isinstance(value, list) and value and all(isinstance(inner, dict) for inner in value):
+        value = {str(index): inner for index, inner in enumerate(value)}
+    if not (isinstance(value, dict) and value):
+        return {path: value}
+    before = f"{path}." if path else ""
+    return {p: leaf for key, inner in value.items() for p, leaf in flatten(inner, f"{before}{key}").items()}
 
 
 def _arm(config: AblateConfig, name: str, levels: Mapping[str, str]) -> Arm:
@@ -162,17 +175,36 @@ def _arm(config: AblateConfig, name: str, levels: Mapping[str, str]) -> Arm:
             assign(target, key, copy.deepcopy(value))
         except ConfigError as error:
             raise ConfigError(f"{where}.{path}", error.problem) from None
-    curate["name"] = config.name
+    curate["name"] = _corpus_name(config)
     train |= {"name": config.name, "output": config.output, "seed": config.seed}
     try:
-        return Arm(
-            name=name,
-            levels=dict(levels),
-            curate=make(curate, model=Config),
-            train=make(train, model=TrainConfig, under="train"),
-        )
+        curation, training = make(curate, model=Config), make(train, model=TrainConfig, under="train")
+        _check_captions(curation, training)
+        return Arm(name=name, levels=dict(levels), curate=curation, train=training, overrides=places)
     except ConfigError as error:
         raise ConfigError(_blamed(error.path, places), f"{error.problem} (in arm {name!r})") from None
+
+
+def _check_captions(curation: Config, training: TrainConfig) -> None:
+    """Refuse kinds of caption that the corpus cannot have, as far as settings tell. Raises ConfigError."""
+    stages = curation.stages
+    if stages.score is not None and any(":" in op for op in stages.score.ops):  # it may write captions
+        return
+    columns = {column for source in curation.sources for column in source.columns.keep}
+    there = [PRIMARY, EMPTY, ALT, *(stages.caption.kinds if stages.caption is not None else ())]
+    there += sorted(column.removeprefix("caption_") for column in columns if column.startswith("caption_"))
+    for kind, weight in training.data.captions.items():
+        if weight and kind not in there:
+            known = ", ".join(dict.fromkeys(there))
+            raise ConfigError(f"train.data.captions.{kind}", f"the corpus has no such captions; there is {known}")
+
+
+def _corpus_name(config: AblateConfig) -> str:
+    """What corpora are called in their manifests: ablations that share a folder share its name, and so the corpora."""
+    shared = config.base.get("output")
+    if not isinstance(shared, str):
+        return config.name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", shared.rstrip("/").rpartition("/")[2])[:64] or config.name
 
 
 def _placed(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
@@ -19,9 +20,12 @@ from curation.ablate.measure import thumbnails
 from curation.errors import ConfigError
 from curation.evaluate.embed import embed_all
 from curation.fragments import Fragment, read_manifest
+from curation.models import located
 from curation.pack.captions import caption_column
 from curation.pack.index import INDEX
+from curation.row import Outcome
 from curation.storage import Folder
+from curation.stream.sample import EMPTY, PRIMARY
 from curation.train.trained import TokenizerPlace
 
 COUNTED = 2000
@@ -36,18 +40,12 @@ class CorpusFacts:
 
     samples: int
     bytes: int
-    width: float
-    """Mean, pixels, as packed."""
-    height: float
+    resolution: float
+    """Mean of √(width · height) as packed, pixels: the side of a square of as many."""
     original: float
-    """Mean of √(width · height) before pack, pixels."""
+    """The same before pack."""
     words: Mapping[str, float]
     """Mean words of a caption, by kind; `primary` is one of them."""
-
-    @property
-    def resolution(self) -> float:
-        """Mean side of a square of as many pixels."""
-        return float(np.sqrt(self.width * self.height))
 
 
 def corpus_facts(packed: str) -> CorpusFacts:
@@ -57,7 +55,6 @@ def corpus_facts(packed: str) -> CorpusFacts:
     assert manifest is not None, f"{packed} is no finished corpus"
     names = ["width", "height", "original_width", "original_height", "captions"]
     table = folder.read_table(INDEX, names)
-    pixels = pc.multiply(table["original_width"].cast("int64"), table["original_height"].cast("int64"))
     captions = table["captions"].combine_chunks().flatten()
     words: dict[str, float] = {}
     for kind in dict.fromkeys(captions.field("kind").to_pylist()):
@@ -68,11 +65,15 @@ def corpus_facts(packed: str) -> CorpusFacts:
     return CorpusFacts(
         samples=table.num_rows,
         bytes=sum(shard["bytes"] for shard in corpus["shards"]),
-        width=float(pc.mean(table["width"]).as_py()),
-        height=float(pc.mean(table["height"]).as_py()),
-        original=float(np.sqrt(pixels.to_numpy()).mean()),
-        words={**words, **({"primary": words[primary]} if primary else {})},
+        resolution=_mean_side(table["width"], table["height"]),
+        original=_mean_side(table["original_width"], table["original_height"]),
+        words={**words, **({PRIMARY: words[primary]} if primary else {})},
     )
+
+
+def _mean_side(width: pa.ChunkedArray, height: pa.ChunkedArray) -> float:
+    pixels = pc.multiply(width.cast("int64"), height.cast("int64"))
+    return float(np.sqrt(pixels.to_numpy()).mean())
 
 
 def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: TokenizerPlace) -> float | None:
@@ -85,13 +86,13 @@ def caption_tokens(packed: str, captions: Mapping[str, float], tokenizer: Tokeni
 
     try:
         counts = CLIPTokenizer.from_pretrained(
-            tokenizer.model, subfolder=tokenizer.subfolder, revision=tokenizer.revision
+            located(tokenizer.model), subfolder=tokenizer.subfolder, revision=tokenizer.revision
         )
     except (OSError, ValueError):
         return None
     total, weights = 0.0, 0.0
     for kind, weight in captions.items():
-        texts = [] if kind == "empty" or not weight else _texts(packed, kind)
+        texts = [] if kind == EMPTY or not weight else _texts(packed, kind)
         ids = counts(texts, truncation=True)["input_ids"] if texts else []  # what is longer, no training reads
         total += weight * (float(np.mean([len(one) - 2 for one in ids])) if ids else 0.0)
         weights += weight
@@ -135,19 +136,18 @@ def _pictures(packed: str) -> Iterator[Image.Image]:
 
 
 def _texts(packed: str, kind: str) -> list[str]:
+    """Of the first samples; an empty one is trained on like any other."""
     folder = Folder(packed)
+    if kind == PRIMARY:
+        manifest = read_manifest(folder)
+        assert manifest is not None
+        kind = manifest.extra["corpus"]["captions"][0]
+    column = caption_column(kind)
     texts: list[str] = []
     for fragment in _fragments(folder):
-        if len(texts) >= COUNTED:
-            break
-        names = folder.read_schema(fragment.name).names
-        if kind == "primary":
-            manifest = read_manifest(folder)
-            assert manifest is not None
-            kind = manifest.extra["corpus"]["captions"][0]
-        column = caption_column(kind)
-        if column in names:
-            texts += [t for t in folder.read_table(fragment.name, [column])[column].to_pylist() if t]
+        if len(texts) < COUNTED and column in folder.read_schema(fragment.name).names:
+            rows = folder.read_table(fragment.name, [column, "outcome"])
+            texts += [text or "" for text in rows.filter(pc.field("outcome") == Outcome.KEPT)[column].to_pylist()]
     return texts[:COUNTED]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ VERSION = 1
 """To be raised where the judge, the studio or a metric comes to measure otherwise: older evaluations are done again."""
 MODEL_METRICS = {"clip": "clip_score", "pickscore": "pick_score", "hpsv2": "hps_v2", "vqa": "vqa_score"}
 """Names in settings, and the metrics' own where they differ."""
+FEWEST = 2
+"""Prompts, and reference pictures: fewer have no spread."""
 THUMBNAIL = 12
 """Pixels a side at which pictures are compared with those that were trained on."""
 
@@ -91,20 +94,23 @@ def check_models(config: AblateConfig) -> None:
 def evaluation_identity(evaluation: Evaluation) -> dict[str, Any]:
     """What decides the scores of a given model: settings, prompts, and of local files what they hold."""
     texts = "\n".join(f"{prompt.kind}\t{prompt.text}" for prompt in prompts_of(evaluation))
-    found = {
+    found: dict[str, Any] = {
         "version": VERSION,
         "settings": evaluation.model_dump(mode="json"),
         "prompts": hashlib.sha256(texts.encode()).hexdigest(),
     }
     if isinstance(evaluation, ModelEvaluation):
-        found["models"] = {path: model_signature(path, metric.model) for path, metric in _placed(evaluation)}
+        read = {path: metric.model for path, metric in _placed(evaluation)}
+        read |= {f"{path}.processor": m.processor for path, m in _placed(evaluation) if m.processor is not None}
+        found["models"] = {path: model_signature(path, model) for path, model in read.items()}
         if evaluation.reference is not None:
-            found["reference"] = [[path.name, path.stat().st_size] for path in _reference_files(evaluation)]
+            files = _reference_files(evaluation)
+            found["reference"] = _digest(tuple((str(path), path.stat().st_mtime_ns) for path in files))
     return found
 
 
 def prompts_of(evaluation: Evaluation) -> list[Prompt]:
-    """What is asked, in order. Raises ConfigError where the file of prompts cannot be read or is empty."""
+    """What is asked, in order. Raises ConfigError where the file of prompts cannot be read or holds too few."""
     if isinstance(evaluation, SceneEvaluation):
         kinds = [SCENE_KINDS[kind] for kind in evaluation.asked]
         return held_out_prompts(evaluation.prompts, kinds, ("ablation", evaluation.seed))
@@ -113,8 +119,8 @@ def prompts_of(evaluation: Evaluation) -> list[Prompt]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("evaluation.prompts", f"cannot read {evaluation.prompts}: {error}") from None
     texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not texts:
-        raise ConfigError("evaluation.prompts", f"{evaluation.prompts} holds no prompt")
+    if len(texts) < FEWEST:
+        raise ConfigError("evaluation.prompts", f"{evaluation.prompts} holds {len(texts)} prompts; {FEWEST} are fewest")
     return [Prompt(text=text, kind="prompt") for text in texts]
 
 
@@ -218,6 +224,13 @@ def _of_clip(name: str, embed: ClipEmbedder, reference: npt.NDArray[np.floating]
     return PickScore(embed) if name == "pickscore" else HpsV2(embed)
 
 
+@cache
+def _digest(files: tuple[tuple[str, int], ...]) -> str:
+    """Of what the files hold, in order; once a process, for each student asks."""
+    parts = [hashlib.sha256(Path(path).read_bytes()).digest() for path, _ in files]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 def _reference(evaluation: ModelEvaluation) -> Iterator[Image.Image]:
     for path in _reference_files(evaluation):
         with Image.open(path) as image:
@@ -225,12 +238,13 @@ def _reference(evaluation: ModelEvaluation) -> Iterator[Image.Image]:
 
 
 def _reference_files(evaluation: ModelEvaluation) -> list[Path]:
-    """Raises ConfigError where there is none."""
+    """Raises ConfigError where there are too few."""
     assert evaluation.reference is not None
     folder = Path(evaluation.reference).expanduser()
     paths = sorted(p for p in folder.glob("**/*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    if not paths:
-        raise ConfigError("evaluation.reference", f"no pictures (jpg, png, webp) in {folder}")
+    if len(paths) < FEWEST:
+        told = f"{len(paths)} pictures (jpg, png, webp) in {folder}; {FEWEST} are fewest"
+        raise ConfigError("evaluation.reference", told)
     return paths
 
 

@@ -17,6 +17,7 @@ from curation.ablate.analysis import analyse
 from curation.ablate.arms import Arm, differences
 from curation.ablate.corpora import CorpusFacts, caption_tokens
 from curation.ablate.measure import about, directions, scores_of
+from curation.ablate.registered import Change
 from curation.ablate.students import Student, read_evaluation
 from curation.config.ablate import AblateConfig
 from curation.evaluate.results import Results
@@ -39,8 +40,11 @@ class Made:
     students: tuple[Student, ...]
 
 
-def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str, Path]) -> dict[str, Any]:
-    """The result. Raises KeyError where a metric of the verdict was not measured."""
+def collect(
+    config: AblateConfig, made: Sequence[Made], references: Mapping[str, Path], changed: Sequence[Change] = ()
+) -> dict[str, Any]:
+    """The result. `changed`: what was not fixed beforehand. Raises KeyError where a metric of the verdict was not
+    measured."""
     evaluation = config.evaluation
     found = [[read_evaluation(student.folder) for student in one.students] for one in made]
     any_results = found[0][0][0]
@@ -57,6 +61,7 @@ def collect(config: AblateConfig, made: Sequence[Made], references: Mapping[str,
             "format": FORMAT,
             "name": config.name,
             "config": config.model_dump(mode="json"),
+            "changed": [asdict(change) for change in changed],
             "arms": [_arm(one, results) for one, results in zip(made, found, strict=True)],
             "means": {name: _means(values) for name, values in scores.items()},
             "differences": [asdict(d) for d in differences([_as_trained(one) for one in made])],
@@ -112,7 +117,6 @@ def _arm(one: Made, found: Sequence[tuple[Results, dict[str, Any]]]) -> dict[str
         "corpus": one.corpus,
         "packed": one.packed,
         **asdict(one.facts),
-        "resolution": one.facts.resolution,
         "captions": dict(captions),
         "caption_words": words,
         "caption_tokens": caption_tokens(one.packed, captions, tokenizer) if tokenizer else None,

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.ablate.student_t import t_cdf, t_quantile
+from curation.ablate.student_t import PRECISION, t_cdf, t_quantile
 
 Scores = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class Estimate:
     low: float
     high: float
     p: float
-    """Two-sided p-value of "no difference", by the same t as `low` and `high`."""
+    """Two-sided p-value of "no difference", by the same t as `low` and `high`; smaller ones are told as 1e-9."""
     bootstrap_low: float
     bootstrap_high: float
     seeds: tuple[float, ...]
@@ -96,7 +96,7 @@ def estimate(differences: Scores, *, level: float = 0.95, repetitions: int = 200
         mean=mean,
         low=mean - half,
         high=mean + half,
-        p=2 * t_cdf(-abs(mean) / error, df) if error else float(mean == 0),
+        p=max(2 * t_cdf(-abs(mean) / error, df), PRECISION) if error else float(mean == 0),
         bootstrap_low=float(bootstrap_low),
         bootstrap_high=float(bootstrap_high),
         seeds=tuple(float(d) for d in of_seeds),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,18 +24,18 @@ from curation.config.ablate import AblateConfig, SceneEvaluation
 from curation.config.koala import TeacherSettings
 from curation.config.train import TrainConfig
 from curation.encode.signatures import teacher_signature
-from curation.evaluate.evaluate import Sample as Sampler
-from curation.evaluate.evaluate import evaluate
+from curation.errors import ConfigError, RunError
+from curation.evaluate.evaluate import Sampler, evaluate
 from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import Results
 from curation.evaluate.scenes import true_pictures
 from curation.pack.encode import encode_image
 from curation.pack.frame import cover
 from curation.scenes.studio import SIDE
-from curation.storage import storage_errors
+from curation.storage import Folder
 from curation.stream.decode import Decoder
 from curation.stream.sample import Sample
-from curation.train.trained import teacher_of, teacher_sampler, trained_sampler
+from curation.train.trained import teacher_of, teacher_sampler, trained_by, trained_sampler
 
 if TYPE_CHECKING:
     from curation.train.watcher import Watcher
@@ -65,18 +65,69 @@ class Student:
         return Path(self.train.output)
 
 
+@contextmanager
+def named(student: Student) -> Iterator[None]:
+    """Settings of the training that turn out wrong in this block are told with whose they are."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"train.{error.path}", f"{error.problem} (of {student.folder.name})") from error
+
+
+class Failures:
+    """Students that cannot go on. The others do, and all that failed are told in the end."""
+
+    def __init__(self) -> None:
+        self._told: list[str] = []
+
+    @contextmanager
+    def kept(self, student: Student) -> Iterator[None]:
+        """Keep what stops the run of this student; a wrong setting stops them all."""
+        try:
+            yield
+        except RunError as error:
+            self._told.append(f"{student.folder.name}: {error}")
+
+    def check(self) -> None:
+        """Raises RunError where there are any."""
+        if self._told:
+            raise RunError(f"{len(self._told)} students failed, the others are done: {'; '.join(self._told)}")
+
+
 def make_student(config: AblateConfig, student: Student, watcher: Watcher | None = None) -> None:
     """Train and evaluate, as far as that is not done."""
     from curation.train.run import train
 
-    train(student.train, watcher)
+    with named(student):
+        train(student.train, watcher)
     evaluate_student(config, student)
+
+
+def students_folder(config: AblateConfig) -> Path:
+    """Where all students are."""
+    return Path(config.output) / "students"
+
+
+def trained_elsewhere(facts: Mapping[str, Any], corpus: str) -> bool:
+    """Whether a `run.json` is of a training on another corpus than the one whose folder is called as `corpus`."""
+    theirs = trained_by(facts)
+    return theirs is not None and Path(theirs.data.corpora[0].path).name != corpus.rpartition("/")[2]
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """A student's `run.json`; None where there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def evaluate_student(config: AblateConfig, student: Student) -> Results:
     """Evaluate a trained student, once. Its pictures lie beside it."""
-    written = json.loads((student.folder / "run.json").read_text(encoding="utf-8"))["written"]
-    identity = {"trained": written, "packed": student.packed}
+    facts = read_run(student.folder)
+    assert facts is not None, f"{student.folder} is trained"
+    identity = {"trained": facts["written"], "packed": student.packed}
 
     return _once(config, student.folder, identity, lambda: trained_sampler(student.train), student.packed)
 
@@ -150,10 +201,7 @@ def _once(
         "pictures": kept.told,
         "results": results.to_json(),
     }
-    with storage_errors(str(path)):
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(written), encoding="utf-8")
-        os.replace(temporary, path)
+    Folder(str(folder)).write_bytes(EVALUATION, json.dumps(written).encode())
     return results
 
 

@@ -67,7 +67,7 @@ def judge(
     over = ", over seeds for these prompts" if estimate.prompts == 1 else ""
     sentence = (
         f"{_opening(outcome, better, worse)} in {metric}{turned}: "
-        f"{_number(mean, signed=True)} ({level:.0%} interval {_number(low)} to {_number(high)}{over}; "
+        f"{_number(mean, signed=True)} ({100 * level:.4g}% interval {_number(low)} to {_number(high)}{over}; "
         f"{sum(d > 0 for d in estimate.seeds)} of {len(estimate.seeds)} seeds in favour, sign test p = {p:.2g})."
     )
     if outcome == "undecided":

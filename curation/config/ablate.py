@@ -31,7 +31,7 @@ class SceneEvaluation(Settings):
     """The embedded world: held-out scenes are asked for, and the judge reads what was drawn."""
 
     kind: Literal["scenes"]
-    prompts: int = Field(256, ge=1)
+    prompts: int = Field(256, ge=2)
     """Held-out scenes; each is asked for once in each of `asked`."""
     seed: int = 0
     """Decides the scenes, and the noise that each picture begins with: the same for all arms."""
@@ -87,6 +87,10 @@ class ClaimSettings(Settings):
     """An arm, or a level of `factor`."""
     factor: str | None = None
     """A factor of `grid`; not given: `better` and `worse` are arms."""
+
+    def named(self, side: str) -> str:
+        """`better` or `worse` as people read it: two factors may have levels of the same name."""
+        return side if self.factor is None else f"{self.factor} {side}"
 
 
 class VerdictSettings(Settings):
@@ -169,7 +173,7 @@ class AblateConfig(Settings):
     @model_validator(mode="after")
     def _together(self) -> AblateConfig:
         for name in [*self.arms, *self.grid, *(level for levels in self.grid.values() for level in levels)]:
-            if not re.match(NAME, name):
+            if not re.fullmatch(NAME, name):
                 raise ValueError(f"{name!r} cannot be a name: of letters, digits and _ . - at most 64")
         for factor, levels in self.grid.items():
             if len(levels) < 2:

@@ -15,13 +15,13 @@ from curation.evaluate.prompts import Prompt
 from curation.evaluate.results import ALL, About, Results
 from curation.stream.order import key_of
 
-Sample = Callable[[Sequence[str], Sequence[int]], Sequence[Image.Image]]
+Sampler = Callable[[Sequence[str], Sequence[int]], Sequence[Image.Image]]
 """Prompts and a seed of noise for each → a picture for each. What it makes of a prompt must not depend on the batch."""
 Seen = Callable[[Sequence[Prompt], Sequence[Image.Image]], None]
 
 
 def evaluate(
-    sample: Sample,
+    sample: Sampler,
     prompts: Sequence[Prompt],
     metrics: Sequence[Metric],
     *,

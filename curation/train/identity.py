@@ -15,6 +15,17 @@ _FREE: Any = {
     "loop": {"steps", "log_every", "checkpoint_every", "keep", "compile", "gradient_checkpointing"},
 }
 """Settings that may differ; the corpora are compared by the stream's state, by what they hold."""
+_SPEED: Any = {
+    "name": True,
+    "data": {"workers", "run"},
+    "loop": {"log_every", "checkpoint_every", "keep", "compile", "gradient_checkpointing"},
+}
+"""Settings that change nothing of what is learnt or drawn."""
+
+
+def of_same_settings(one: TrainConfig, other: TrainConfig) -> bool:
+    """Whether what one training left is what the other would leave: they differ in speed and logs at most."""
+    return one.model_dump(exclude=_SPEED) == other.model_dump(exclude=_SPEED)
 
 
 def identity(config: TrainConfig, signature: Any) -> dict[str, Any]:

@@ -279,7 +279,8 @@ class Loop:
         try:
             self.loader.load_state_dict(facts["stream"])
         except ConfigError as error:
-            told = f"its checkpoints are of a training on another corpus ({error.problem}): choose another output"
+            told = f"{self.folder} holds checkpoints of a training on another corpus ({error.problem}): "
+            told += "choose another output, or delete its folder `checkpoints`"
             raise ConfigError("output", told) from None
         if "window" in facts:
             self._window.restore(facts["window"], self.accelerator.device)

@@ -37,6 +37,7 @@ from curation.storage import storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.stream import CorpusStream
 from curation.train.grids import clear_grids, draw_reference
+from curation.train.identity import of_same_settings
 from curation.train.loop import Loop
 from curation.train.metrics import peak_memory
 from curation.train.recipe import Recipe
@@ -153,7 +154,8 @@ def finished(config: TrainConfig) -> TrainResult | None:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if facts.get("status") != "done" or trained_by(facts) != config:
+    theirs = trained_by(facts)
+    if facts.get("status") != "done" or theirs is None or not of_same_settings(theirs, config):
         return None
     if not of_same_models(facts, config):
         raise ConfigError(

@@ -17,7 +17,8 @@ from curation.config.train import RecipeSettings, TrainConfig
 from curation.config.wuerstchen import StageBSettings, StageCSettings
 from curation.encode.signatures import compressor_signature, part_signature, teacher_signature, text_signatures
 from curation.errors import ConfigError
-from curation.evaluate.evaluate import Sample
+from curation.evaluate.evaluate import Sampler
+from curation.models import fetch_file, is_local
 
 MODEL = "model"
 """Where below its output a training leaves what it learnt."""
@@ -37,7 +38,7 @@ def check_paints(recipe: RecipeSettings) -> None:
     """Refuse recipes that learn only a part of what paints. Raises ConfigError."""
     if isinstance(recipe, StageBSettings):
         raise ConfigError(
-            "train.recipe.kind", "Stage B alone does not paint what a prompt says: compare students of wuerstchen_c"
+            "recipe.kind", "Stage B alone does not paint what a prompt says: compare students of wuerstchen_c"
         )
 
 
@@ -76,6 +77,13 @@ def models_read(recipe: RecipeSettings) -> dict[str, Any]:
     return found | {setting: part_signature(setting, part) for setting, part in parts.items() if part is not None}
 
 
+def check_teacher(recipe: RecipeSettings) -> None:
+    """Ask the hub for a teacher that is no folder here, before anything else is paid for. Raises ConfigError."""
+    teacher = teacher_of(recipe)
+    if teacher is not None and not is_local(teacher.model):
+        fetch_file("recipe.teacher.model", teacher.model, "model_index.json", teacher.revision)
+
+
 def of_same_models(facts: Mapping[str, Any], config: TrainConfig) -> bool:
     """Whether the models that a `run.json` was made with are those of `config` today; also where nobody can tell."""
     try:
@@ -90,11 +98,11 @@ def trained_by(facts: Mapping[str, Any]) -> TrainConfig | None:
     where they are no settings any more."""
     try:
         return TrainConfig.model_validate(facts["config"])
-    except ValidationError:
+    except (KeyError, ValidationError):
         return None
 
 
-def trained_sampler(train: TrainConfig) -> Sample:
+def trained_sampler(train: TrainConfig) -> Sampler:
     """Loads what a finished training learnt, on a GPU where there is one."""
     recipe, model = train.recipe, Path(train.output) / MODEL
     if isinstance(recipe, KoalaSettings | FewStepSettings):
@@ -113,7 +121,7 @@ def trained_sampler(train: TrainConfig) -> Sample:
     return cascade.sample
 
 
-def teacher_sampler(teacher: TeacherSettings) -> Sample:
+def teacher_sampler(teacher: TeacherSettings) -> Sampler:
     """The same of a teacher."""
     from curation.distill.teacher import Teacher
 
@@ -121,7 +129,7 @@ def teacher_sampler(teacher: TeacherSettings) -> Sample:
     return pipeline_sampler(loaded.pipeline_of(loaded.unet), teacher.sampling)
 
 
-def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sample:
+def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sampler:
     """A `StableDiffusionXLPipeline`, in fp16 on a GPU (the VAE in fp32 where it says that fp16 is too little), else in
     fp32."""
     import torch

@@ -7,6 +7,15 @@ from typing import Any
 from curation.config.ablate import AblateConfig
 from curation.load import make
 
+VERDICT: dict[str, Any] = {
+    "primary": "rich.share",
+    "minimum_effect": 0.03,
+    "claims": [
+        {"better": "few-high", "worse": "many-low"},
+        {"factor": "resolution", "better": "high", "worse": "low"},
+    ],
+}
+
 
 def settings(**changed: Any) -> dict[str, Any]:
     """A grid of amount × resolution and one single arm; `changed` replaces whole settings."""
@@ -30,14 +39,7 @@ def settings(**changed: Any) -> dict[str, Any]:
         },
         "fairness": "equal_steps",
         "evaluation": {"kind": "scenes", "prompts": 32},
-        "verdict": {
-            "primary": "rich.share",
-            "minimum_effect": 0.03,
-            "claims": [
-                {"better": "few-high", "worse": "many-low"},
-                {"factor": "resolution", "better": "high", "worse": "low"},
-            ],
-        },
+        "verdict": VERDICT,
         **changed,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from curation.ablate.arms import load_ablate_config
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError
 from curation.load import make
-from pipelines.ablate_plan import AblationPlan, Branch, lines, plan_ablation, tree
+from pipelines.ablate_plan import AblationPlan, Branch, plan_ablation
+from pipelines.ablate_plan_text import lines, show_plan
 from pipelines.cli import app
 from tests.ablate.whole import whole
 from tests.journey import ROOT
@@ -72,6 +74,14 @@ def test_what_is_to_be_paid(tmp_path: Path, listed: Path) -> None:
     told = "\n".join(lines(found))
     assert "4 students, 16 steps, 64 samples" in told
     assert "nothing says how long a step takes" in told
+    assert "as many rows as the lists hold, each once for all arms" in told
+
+
+def test_what_arms_do_not_share_is_told(tmp_path: Path, listed: Path) -> None:
+    arms = {"soft": {}, "sharp": {"stages.fetch.min_side": 100}}
+    verdict = {"primary": "rich.share", "minimum_effect": 0.1}
+    _, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
+    assert "in 2 branches: what is in several is fetched in each" in "\n".join(lines(found))
 
 
 def test_hours_are_reckoned_with_what_is_known_beforehand(tmp_path: Path, listed: Path) -> None:
@@ -85,17 +95,31 @@ def test_hours_are_reckoned_with_what_is_known_beforehand(tmp_path: Path, listed
 def test_equal_epochs_cannot_be_told_before_the_corpora_are_there(tmp_path: Path, listed: Path) -> None:
     _, found = planned(tmp_path, listed, fairness="equal_epochs")
     assert [training.steps for training in found.trainings] == [None, None]
-    assert "fairness needs the corpora" in "\n".join(lines(found))
+    told = "\n".join(lines(found))
+    assert "fairness needs the corpora" in told
+    assert "nothing says how long a step takes" in told
+    _, timed = planned(tmp_path, listed, fairness="equal_epochs", run={"seconds_per_step": 2})
+    assert "nothing says" not in "\n".join(lines(timed))
+
+
+def test_what_the_evaluation_lacks_is_told(tmp_path: Path, listed: Path) -> None:
+    metrics = [{"name": "kid", "model": "some/clip"}]
+    asked = {"kind": "models", "prompts": "prompts.txt", "reference": "photos", "metrics": metrics}
+    _, found = planned(tmp_path, listed, evaluation=asked, verdict={"primary": "kid", "minimum_effect": 0.1})
+    assert found.pictures is None
+    assert "not here: prompts.txt, photos" in "\n".join(lines(found))
 
 
 def test_settings_that_cannot_work_are_named(tmp_path: Path, listed: Path) -> None:
     arms = {"a": {}, "b": {"stages.pack.primary": "dense"}}
     verdict = {"primary": "rich.share", "minimum_effect": 0.1}
-    config, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
+    _, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
     assert len(found.trainings) == 2  # whether there is such a caption is known once the list was read
     with pytest.raises(ConfigError, match=r"verdict\.primary"):
         planned(tmp_path, listed, verdict={"primary": "beauty", "minimum_effect": 0.1})
-    assert config.seeds == 2
+    arms = {"a": {}, "b": {"stages.score": {"ops": ["clip"], "clip": str(tmp_path / "clip")}}}
+    with pytest.raises(ConfigError, match=r"arms\.b\.stages\.score\.clip: .*in arm 'b'"):
+        planned(tmp_path, listed, arms=arms, verdict=verdict)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -108,14 +132,16 @@ def test_every_ablation_can_be_planned_without_lists_models_or_network(
     found = plan_ablation(config)
     assert config.verdict.claims
     assert {arm for branch in found.branches for arm in branch.arms} == set(config.levels)
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(tree(config, found))
-    printed = console.export_text()
-    assert all(arm in printed for arm in config.levels)
+    console = Console(width=80, file=io.StringIO())
+    show_plan(config, console)
+    printed = console.file.getvalue()
+    assert all(
+        re.search(rf"{re.escape(arm)}  \d+ students of .* samples$", printed, re.MULTILINE) for arm in config.levels
+    )
 
 
 def test_the_command_tells_an_ablation_by_its_arms() -> None:
     done = CliRunner().invoke(app, ["plan", str(ROOT / "configs/ablations/koala_data.yaml")])
     assert done.exit_code == 0
     assert "15 students, 450,000 steps, 14,400,000 samples" in done.output
-    assert "many-low-alt, many-low-dense" in done.output
+    assert "2 of the arms" in done.output

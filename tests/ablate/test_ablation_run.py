@@ -19,17 +19,23 @@ import yaml
 
 from curation.ablate.arms import expand, train_config
 from curation.ablate.corpora import check_unseen
+from curation.ablate.report import write_report
+from curation.ablate.students import Student, make_student
 from curation.config.ablate import AblateConfig
 from curation.config.koala import KoalaSettings
 from curation.distill.koala import Koala
-from curation.errors import ConfigError
+from curation.errors import ConfigError, RunError
 from curation.load import make
-from pipelines.ablate import Ablated, Watcher, ablate
-from tests.ablate.whole import whole
+from pipelines.ablate import ablate
+from pipelines.ablate_plan import plan_ablation
+from pipelines.ablate_plan_text import lines
+from tests.ablate.whole import Done, Heard, whole
 from tests.journey import curate, curate_done
 from tests.small_origin import small_origin
 
 ROWS, MISSING = 60, 6
+QUICKER = {"batch": 4, "resolution": 32, "upscale": True, "workers": 1}
+"""What the students read, by a process of its own: the same samples."""
 
 
 @dataclass(frozen=True)
@@ -44,30 +50,6 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     listed = tmp_path_factory.mktemp("origin") / "list.parquet"
     with small_origin(ROWS, listed) as asked:
         yield Origin(listed, asked)
-
-
-class Heard(Watcher):
-    def __init__(self) -> None:
-        self.made: list[tuple[str, int]] = []
-        self.done_before = 0
-
-    def students(self, total: int, done: int) -> None:
-        self.done_before = done
-
-    def student(self, arm: str, pair: int) -> None:
-        self.made.append((arm, pair))
-
-
-@dataclass(frozen=True)
-class Done:
-    config: AblateConfig
-    found: Ablated
-    heard: Heard
-    requests: list[str]
-
-    @property
-    def arms(self) -> dict[str, Any]:
-        return {arm["name"]: arm for arm in self.found.facts["arms"]}
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +137,55 @@ def test_done_again_it_does_nothing_and_finds_the_same(done: Done, origin: Origi
     assert again.facts == done.found.facts
 
 
+def test_the_plan_of_a_finished_ablation_has_nothing_left(done: Done) -> None:
+    found = plan_ablation(done.config)
+    assert [(training.done, training.stale) for training in found.trainings] == [(2, 0), (2, 0)]
+    told = "\n".join(lines(found))
+    assert "to fetch  0 rows" in told
+    assert "to train  0 students" in told
+    quicker = make({**_given(done), "train": {**_given(done)["train"], "data": QUICKER}}, model=AblateConfig)
+    assert [training.done for training in plan_ablation(quicker).trainings] == [2, 2]
+
+
+def test_students_of_what_the_corpus_was_before_are_refused_before_it_is_made(done: Done) -> None:
+    given = _given(done)
+    given["arms"]["few-high"]["stages.select.top"] = 11
+    changed = make(given, model=AblateConfig)
+    found = plan_ablation(changed)
+    assert [(training.done, training.stale) for training in found.trainings] == [(2, 0), (0, 2)]
+    assert "those of few-high are on other corpora" in "\n".join(lines(found))
+    folders = sorted(Path(done.config.output, "data").iterdir())
+    with pytest.raises(ConfigError, match=r"students/few-high-0, .*/few-high-1 were trained on another corpus"):
+        ablate(changed, engine="local")
+    assert sorted(Path(done.config.output, "data").iterdir()) == folders
+
+
+def test_a_student_that_cannot_go_on_does_not_keep_the_others_from_it(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = _given(done)
+    given["base"]["output"], given["output"] = f"{done.config.output}/data", str(tmp_path / "out")
+
+    def some_fail(config: AblateConfig, student: Student) -> None:
+        if student.pair == 0:
+            raise RunError("the loss is nan at step 3")
+        make_student(config, student)
+
+    monkeypatch.setattr("pipelines.ablate.make_student", some_fail)
+    heard = Heard()
+    with pytest.raises(RunError, match=r"2 students failed.*many-low-0: the loss is nan at step 3; few-high-0: the"):
+        ablate(make(given, model=AblateConfig), engine="local", watcher=heard)
+    assert heard.made == [("many-low", 1), ("few-high", 1)]
+
+
+def test_settings_that_were_changed_after_a_look_stand_in_the_report(done: Done, tmp_path: Path) -> None:
+    assert "both fixed beforehand" in Path(done.found.report).read_text(encoding="utf-8")
+    change = {"path": "verdict.primary", "students": 4, "before": "rich.kid", "now": "rich.share"}
+    page = unescape(write_report(tmp_path, {**done.found.facts, "changed": [change]}).read_text(encoding="utf-8"))
+    assert "after 4 students were evaluated, <code>verdict.primary</code> became rich.share (it was rich.kid)" in page
+    assert "fixed beforehand" not in page.replace("Not fixed beforehand", "")
+
+
 def test_killed_in_the_middle_it_goes_on_and_comes_to_the_same(
     done: Done, origin: Origin, sdxl_folder: Path, tmp_path: Path
 ) -> None:
@@ -207,7 +238,7 @@ def test_prompts_that_students_have_read_are_refused(done: Done) -> None:
 def test_prompts_and_metrics_of_ones_own(done: Done, clip_folder: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red star\n\na blue circle\na red star\n")
-    given = done.config.model_dump(mode="json", exclude_unset=True)
+    given = _given(done)
     given["base"]["output"] = f"{done.config.output}/data"
     given["output"] = str(tmp_path / "out")
     metrics = [{"name": "clip", "model": str(clip_folder)}]
@@ -217,8 +248,11 @@ def test_prompts_and_metrics_of_ones_own(done: Done, clip_folder: Path, tmp_path
     assert [prompt["text"] for prompt in found.facts["prompts"]] == ["a red star", "a blue circle"]
     assert len(found.facts["means"]["clip"]) == len(found.facts["means"]["clip"][0]) == 2
     assert list(found.facts["references"]) == ["teacher"]
-    prompts.write_text("PICTURE 7\n")
+    prompts.write_text("PICTURE 7\na dog\n")
     with pytest.raises(ConfigError, match=r"evaluation\.prompts: 'picture 7' is a caption"):
+        ablate(make(given, model=AblateConfig), engine="local")
+    prompts.write_text("a dog\n")
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts: .* holds 1 prompts; 2 are fewest"):
         ablate(make(given, model=AblateConfig), engine="local")
 
 
@@ -233,6 +267,12 @@ def test_a_verdict_about_what_is_not_measured_is_refused_before_any_work(
     with pytest.raises(ConfigError, match=r"verdict\.secondaries\.0.*best at 1"):
         ablate(make(given, model=AblateConfig), engine="local")
     assert not (tmp_path / "out").exists()
+
+
+def _given(done: Done) -> dict[str, Any]:
+    """The settings of `done`, as in its file."""
+    given: dict[str, Any] = done.config.model_dump(mode="json", exclude_unset=True)
+    return given
 
 
 def _read(config: AblateConfig, name: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_differences_are_those_of_whole_settings() -> None:
             "plain": {"stages.pack.resolution": 64},  # what the base says
             "other": {
                 "train.optimizer.warmup": 0,
-                "train.data.captions": {"short": 1.0},
+                "train.data.captions": {"alt": 1.0},
                 "stages.score": {"ops": ["sharpness"]},
             },
         },
@@ -45,7 +45,7 @@ def test_differences_are_those_of_whole_settings() -> None:
     found = {difference.path: difference.values for difference in differences([plain, other])}
     assert found["train.optimizer.warmup"] == {"plain": 10, "other": 0}
     assert found["train.data.captions.primary"] == {"plain": 1.0}, "the other has no such setting"
-    assert found["train.data.captions.short"] == {"other": 1.0}
+    assert found["train.data.captions.alt"] == {"other": 1.0}
     assert found["stages.score"] == {"plain": None}
     assert found["stages.score.ops"] == {"other": ["sharpness"]}, "and the defaults that came with it"
     assert [path for path in found if not path.startswith(("stages.score", "train."))] == []
@@ -78,6 +78,10 @@ def test_differences_of_a_grid() -> None:
             {"train": {"recipe": {"kind": "koala", "teacher": {"model": "m"}}, "data": {"batch": 8}}},
             "train.loop: is required",
         ),
+        (
+            {"arms": {"a": {"train.data.captions": {"alt": 1, "shrot": 1, "dense": 0}}}},
+            "arms.a.train.data.captions.shrot: the corpus has no such captions; there is primary, empty, alt (in arm",
+        ),
         ({"arms": {"a": {"train.output": "x"}}}, "arms.a.train.output: is decided by the ablation"),
         ({"arms": {"a": {"train.data.corpora.0.path": "x"}}}, "arms.a.train.data.corpora.0.path: is decided by"),
         ({"arms": {"a": {"train": {}}}}, "arms.a.train: is no dotted path"),
@@ -89,7 +93,7 @@ def test_differences_of_a_grid() -> None:
             "grid.y.o.stages.pack.resolution: is overridden by grid.x.l.stages.pack too",
         ),
     ],
-    ids=["key", "value", "base", "train", "output", "corpora", "all", "seed", "name", "through", "twice"],
+    ids=["key", "value", "base", "train", "captions", "output", "corpora", "all", "seed", "name", "through", "twice"],
 )
 def test_wrong_arms_are_named_where_they_stand(changed: dict[str, Any], message: str) -> None:
     config = example(**{"verdict": {"primary": "x", "minimum_effect": 1}, **changed})

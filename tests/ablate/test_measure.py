@@ -74,7 +74,7 @@ def test_what_is_not_there_is_refused_beforehand(given: dict[str, Any], tmp_path
         check_models(config(given))
     given["metrics"].pop()
     given["reference"] = str(tmp_path / "nothing")
-    with pytest.raises(ConfigError, match=r"evaluation\.reference.*no pictures"):
+    with pytest.raises(ConfigError, match=r"evaluation\.reference.*0 pictures"):
         check_models(config(given))
 
 

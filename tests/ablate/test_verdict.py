@@ -135,10 +135,10 @@ def test_an_analysis_judges_claims_and_effects() -> None:
     found = analyse(config, scores)
     assert [(v.better, v.worse, v.outcome) for v in found.verdicts] == [
         ("few-high", "many-low", "supported"),
-        ("high", "low", "supported"),
+        ("resolution high", "resolution low", "supported"),
     ]
     assert [(s.better, s.metric) for s in found.secondaries] == [
-        (better, metric) for better in ("few-high", "high") for metric in ("short", "kid")
+        (better, metric) for better in ("few-high", "resolution high") for metric in ("short", "kid")
     ]
     assert all(s.adjusted_p >= s.estimate.p for s in found.secondaries)
     assert found.secondaries[0].estimate.prompts == 50

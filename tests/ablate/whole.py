@@ -1,9 +1,13 @@
-"""Settings of an ablation small enough to be run by tests: two arms over a list of URLs, two seeds, a tiny teacher."""
+"""An ablation small enough to be run by tests: two arms over a list of URLs, two seeds, a tiny teacher."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from curation.config.ablate import AblateConfig
+from pipelines.ablate import Ablated, Watcher
 
 
 def whole(listed: Path | str, teacher: Path | str, output: Path | str, **changed: Any) -> dict[str, Any]:
@@ -44,3 +48,31 @@ def whole(listed: Path | str, teacher: Path | str, output: Path | str, **changed
         },
         **changed,
     }
+
+
+class Heard(Watcher):
+    """Keeps what it heard."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, int]] = []
+        self.done_before = 0
+
+    def students(self, total: int, done: int) -> None:
+        self.done_before = done
+
+    def student(self, arm: str, pair: int) -> None:
+        self.made.append((arm, pair))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished one."""
+
+    config: AblateConfig
+    found: Ablated
+    heard: Heard
+    requests: list[str]
+
+    @property
+    def arms(self) -> dict[str, Any]:
+        return {arm["name"]: arm for arm in self.found.facts["arms"]}
