@@ -24,6 +24,7 @@ from rich.markup import escape
 from curation.errors import ConfigError, CurationError
 from curation.load import load_train_config
 from curation.models import check_training
+from curation.text import printable
 from curation.units import format_bytes
 
 out = Console(highlight=False, soft_wrap=True)
@@ -51,17 +52,20 @@ def main() -> int:
     try:
         return _train(given)
     except ConfigError as error:
-        err.print(f"[bold red]config error[/] {escape(str(error))}")
+        err.print(f"[bold red]config error[/] {escape(printable(str(error)))}")
         return 2
     except CurationError as error:
         log.exception("the run failed")
-        err.print(f"[bold red]failed[/] {escape(str(error))}{_see_log()}")
+        err.print(f"[bold red]failed[/] {escape(printable(str(error)))}{_see_log()}")
         return 1
+    except KeyboardInterrupt:  # while packages are imported: later ones end a step first
+        err.print(f"stopped before the first step. Go on with:\n  {escape(shlex.join(['python', *sys.argv]))}")
+        return 130
     except Exception as error:
         if not logging.getLogger().handlers:
             raise
         log.exception("the run failed")
-        err.print(f"[bold red]failed[/] {escape(_told(error))}{_see_log()}")
+        err.print(f"[bold red]failed[/] {escape(printable(_told(error)))}{_see_log()}")
         return 1
 
 

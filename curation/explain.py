@@ -17,6 +17,7 @@ from curation.names import UID_PATTERN, make_uid, normalise_url
 from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, SCORE_US
 from curation.run_log import read_run
 from curation.storage import Folder
+from curation.text import printable
 
 WIDTH = 110
 """Characters of a line."""
@@ -59,11 +60,6 @@ def _shown(name: str, value: Any) -> str | None:
     if isinstance(value, float) and float(np.float32(value)) == value:
         return str(np.float32(value))  # the digits that tell it apart as a float32; the others are noise
     return repr(value)
-
-
-def printable(text: str) -> str:
-    """Untrusted text without characters that a terminal would obey, such as escape sequences."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _wrapped(line: str, indent: str, width: int) -> list[str]:

@@ -13,8 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ import pyarrow.compute as pc
 from curation.errors import CorruptionError
 from curation.row import IMAGE, OUTCOME_FIELDS, Outcome
 from curation.storage import Folder
-from curation.tar import TarWriter
+from curation.tar import NewTar
 
 MANIFEST = "manifest.json"
 FRAGMENT = re.compile(r"p(?P<partition>\d{6,})-(?P<token>[0-9a-f]{8})(?P<end>-end)?\.parquet")
@@ -170,7 +169,7 @@ class FragmentWriter:
         self._partition = partition
         self._schema = schema
         self._rows: list[pa.Table] = []
-        self._tar: _OpenTar | None = None
+        self._tar: NewTar | None = None
         self._token = ""
         self._start()
 
@@ -197,12 +196,12 @@ class FragmentWriter:
 
     def _store(self, table: pa.Table) -> pa.Table:
         if self._tar is None:
-            self._tar = _OpenTar(self._folder, f"p{self._partition:06d}-{self._token}.tar")
+            self._tar = NewTar(self._folder, f"p{self._partition:06d}-{self._token}.tar")
         places: list[tuple[str | None, int | None, int | None]] = []
         formats = table["stored_format"].to_pylist()
         for uid, image, extension in zip(table["uid"].to_pylist(), table["image"], formats, strict=True):
             if image.is_valid:
-                offset, length = self._tar.writer.add(f"{uid}.{extension}", image.as_buffer().to_pybytes())
+                offset, length = self._tar.add(f"{uid}.{extension}", image.as_buffer().to_pybytes())
                 places.append((self._tar.name, offset, length))
             else:
                 places.append((None, None, None))
@@ -229,27 +228,6 @@ class FragmentWriter:
         if self._tar is not None:
             self._tar.abandon()
         self._start()
-
-
-class _OpenTar:
-    """A tar under its temporary name."""
-
-    def __init__(self, folder: Folder, name: str) -> None:
-        self._folder = folder
-        self.name = name
-        self._path: Path = folder.temp(name)
-        self._file: BinaryIO = open(self._path, "wb")
-        self.writer = TarWriter(self._file)
-
-    def commit(self) -> int:
-        self.writer.finish()
-        self._file.close()
-        self._folder.commit(self._path, self.name)
-        return self.writer.size
-
-    def abandon(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
 
 
 def settle_partition(

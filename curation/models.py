@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import ConfigError
+from curation.text import one_line
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,7 @@ def fetch_file(setting: str, model: str, name: str, revision: str | None) -> Pat
         get_hf_file_metadata(hf_hub_url(model, name, revision=revision), timeout=HUB_TIMEOUT_S)
         return Path(hf_hub_download(model, name, revision=revision))
     except Exception as error:  # a dozen kinds, of several libraries: offline, gated, no such model, no such revision
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error, 300)
         raise ConfigError(setting, f"{model} is neither a folder here nor to be had from the hub: {reason}") from None
 
 

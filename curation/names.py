@@ -43,8 +43,11 @@ def normalise_url(url: str) -> str | None:
         host = f"[{host}]"
     if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
         host = f"{host}:{port}"
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    try:
+        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+        query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return None
     return urlunsplit((scheme, host, path, query, ""))
 
 

@@ -1,8 +1,7 @@
 """`run.json`: what the last run in an output folder was, how far it came, and which stage folders it used.
 
-Written by `pipelines.curate.run` as the run goes on; read by the report, `explain`, `fsck`, and whoever looks for the
-corpus.
-Unlike manifests it holds times, so it is no part of any stage's identity.
+Written by `pipelines.curate.run` as the run goes on; read by the report, by `explain`, and by whoever looks for the
+corpus. Unlike manifests it holds times, so it is no part of any stage's identity.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from curation.errors import RunError
 from curation.fragments import Manifest
 from curation.stage import Stage
 from curation.storage import Folder
+from curation.text import without_secrets
 
 RUN_FILE = "run.json"
 VERSIONS = ("curation", "pyarrow", "duckdb", "pillow", "simplejpeg", "opencv-python-headless", "ray")
@@ -42,14 +42,14 @@ class RunLog:
     """Keeps `run.json` up to date."""
 
     def __init__(self, config: Config, engine: str, stages: list[Stage]) -> None:
-        self._output = Folder(config.output)
+        self._output, self._config = Folder(config.output), config
         self._earlier = self._earlier_seconds()
         self._running: StageRun | None = None
         self._since = 0.0
         self._data: dict[str, Any] = {
             "format": 1,
             "name": config.name,
-            "config": config.model_dump(mode="json"),
+            "config": _without_secrets(config.model_dump(mode="json")),
             "engine": engine,
             "versions": {name: version(name) for name in VERSIONS} | _model_versions(),
             "started": _now(),
@@ -86,10 +86,18 @@ class RunLog:
         if entry is not None and not entry.cached:
             entry.seconds = round(entry.seconds + time.monotonic() - self._since, 3)
 
+    def _told(self, error: BaseException | None) -> str | None:
+        if error is None:
+            return None
+        told = str(error)
+        for source in self._config.sources:
+            told = told.replace(source.path, without_secrets(source.path))
+        return told
+
     def ends(self, status: str, error: BaseException | None = None) -> None:
         """Note how the run ended; a corpus is named only by a run that was finished."""
         self._stop_clock()
-        self._data |= {"status": status, "finished": _now(), "error": None if error is None else str(error)}
+        self._data |= {"status": status, "finished": _now(), "error": self._told(error)}
         if status == "done":
             self._data["corpus"] = self._stages[-1].folder
         self._write()
@@ -118,3 +126,11 @@ def read_run(output: Folder) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != 1:
         raise RunError(f"{output.path(RUN_FILE)} is not of a format that this version reads")
     return data
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) else value

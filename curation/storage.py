@@ -126,7 +126,10 @@ class Folder:
             if self.local is not None:
                 with open(self.local / name, "rb") as file:
                     return os.pread(file.fileno(), length, offset)
-            return bytes(self.fs.cat_file(self.path(name), start=offset, end=offset + length))
+            data = bytes(self.fs.cat_file(self.path(name), start=offset, end=offset + length))
+        if len(data) > length:
+            raise StorageError(f"{self.path(name)}: asked for {length} bytes, its server gives all: it knows no ranges")
+        return data
 
     def read_json(self, name: str) -> Any:
         try:

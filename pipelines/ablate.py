@@ -36,6 +36,7 @@ from curation.ablate.students import (
 )
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError, under
+from curation.lock import alone
 from curation.pack.stage import Pack
 from curation.storage import Folder
 from curation.train.run import finished, flops_per_sample
@@ -88,7 +89,11 @@ def ablate(
     `engine` is "ray", with a task a student, or "local": one student after another in this process. Raises ConfigError
     before any work starts where it can, RunError where it cannot go on; students that can are done before.
     """
-    watcher = watcher or Watcher()
+    with alone(config.output):
+        return _ablate(config, engine, address, watcher or Watcher())
+
+
+def _ablate(config: AblateConfig, engine: str, address: str | None, watcher: Watcher) -> Ablated:
     check_metrics(config)
     check_models(config)
     arms = expand(config)

@@ -6,25 +6,20 @@ stopped by Ctrl-C or SIGTERM (committed work stays, and the command that goes on
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-import shlex
-import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from curation.errors import ConfigError, CurationError
+from curation.errors import ConfigError
 from curation.load import load_config
 from curation.models import check_training
 from curation.units import format_bytes
+from pipelines.terminal import log_to, out, plain, run_command
 
 app = typer.Typer(
     name="curate",
@@ -33,19 +28,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file with the settings.")]
 OutputFolder = Annotated[str, typer.Argument(metavar="OUTPUT", help="A run's output folder or URL.")]
 Sets = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: stages.select.top=1000.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting by its dotted path; may be repeated."),
 ]
 OutputOption = Annotated[str | None, typer.Option("--output", help="Override `output`.")]
 
 
 def _given(sets: list[str], output: str | None) -> list[str]:
-    return [*sets, *([f"output={output}"] if output else [])]
+    return [*sets, *([] if output is None else [f"output={output}"])]
 
 
 @app.command()
@@ -59,7 +53,7 @@ def run(
     """Run the journey from source to shards; finished stages are not run again."""
     _check_engine(engine)
     settings = load_config(config, _given(sets, output))
-    _log_to(settings.output)
+    log_to(settings.output)
     from pipelines.curate import run as run_journey
     from pipelines.progress import Progress
 
@@ -102,7 +96,7 @@ def plan(
 def train(
     config: ConfigFile,
     corpus: Annotated[
-        list[str], typer.Option("--corpus", metavar="DIR", help="Packed corpus, or a run's output.")
+        list[str], typer.Option("--corpus", metavar="DIR", help="Packed corpus, or a run's output; may be repeated.")
     ] = [],  # noqa: B006
     sets: Sets = [],  # noqa: B006
     output: OutputOption = None,
@@ -117,7 +111,7 @@ def train(
     given = [*corpus_setting(corpus), *_given(sets, output)]
     settings = load_train_config(config, given)
     check_training()
-    _log_to(settings.output)
+    log_to(settings.output)
     from curation.train.terminal import Shown
     from pipelines.train import train_on_ray
 
@@ -140,7 +134,7 @@ def ablate(
     _check_engine(engine)
     settings = _load_ablation(config, sets, output)
     check_training()
-    _log_to(settings.output)
+    log_to(settings.output)
     from pipelines.ablate_progress import ablate_and_show
 
     ablate_and_show(settings, engine, address, out)
@@ -179,7 +173,7 @@ def index(
     corpus = index_tars(folder, resolution)
     out.print(f"{corpus['samples']:,} samples in {len(corpus['shards']):,} tars, {corpus['left_out_count']:,} left out")
     for left in corpus["left_out"][:10]:
-        out.print(escape(f"  {left['shard']}: {left['key'] or 'damage'}: {left['why']}"))
+        out.print(plain(f"  {left['shard']}: {left['key'] or 'damage'}: {left['why']}"))
 
 
 @app.command()
@@ -194,7 +188,7 @@ def fsck(
 
     findings = check(Folder(output), deep=deep, repair=repair)
     for finding in findings:
-        out.print(escape(finding.text()))
+        out.print(plain(finding.text()))
     wrong = [finding for finding in findings if finding.wrong]
     out.print(f"{len(wrong)} faults, {len(findings) - len(wrong)} notes" if findings else "clean")
     if wrong:
@@ -220,78 +214,9 @@ def _is_ablation(config: Path) -> bool:
         return False
 
 
-_log_path = ""
-
-
-def _log_to(output: str) -> None:
-    """Log to a file of its own a run: below a local output, else in the temporary folder."""
-    global _log_path
-    folder = Path(output) if "://" not in output else Path(tempfile.gettempdir())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "run.log", "a", encoding="utf-8", buffering=1)
-    except OSError as error:
-        raise ConfigError("output", f"cannot write to {folder}: {error.strerror}") from None
-    _log_path = str(folder / "run.log")
-    # Native libraries (Ray's core, codecs) write to descriptor 2. The terminal is for people: into the log with it.
-    err.file = os.fdopen(os.dup(2), "w", buffering=1)
-    os.dup2(file.fileno(), 2)
-    handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-
-
-_stopped_by = signal.SIGINT
-
-
-def _on_sigterm(signum: int, frame: Any) -> None:
-    """SIGTERM stops as Ctrl-C does: KeyboardInterrupt is the one exception that event loops let through at once."""
-    global _stopped_by
-    _stopped_by = signal.SIGTERM
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer exports only its subclasses
-
-
 def main() -> None:
     """Entry point of `curate`."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    sys.exit(_main())
-
-
-def _main() -> int:
-    try:
-        code = int(app(standalone_mode=False) or 0)
-    except ConfigError as error:
-        err.print(f"[bold red]config error[/] {escape(str(error))}")
-        return 2
-    except CurationError as error:
-        if _log_path:
-            logging.getLogger(__name__).exception("the run failed")
-        err.print(f"[bold red]failed[/] {escape(str(error))}{_see_log()}")
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except _UsageError as error:
-        err.print(f"[bold red]wrong arguments[/] {escape(str(error))}; see `curate --help`")
-        return 2
-    except Exception as error:
-        if not _log_path:
-            raise
-        logging.getLogger(__name__).exception("bug")
-        err.print(f"[bold red]failed[/] a bug: {escape(f'{type(error).__name__}: {error}')}{_see_log()}")
-        return 1
-    if code != 130:  # what the framework makes of KeyboardInterrupt
-        return code
-    err.print(f"stopped; committed work stays. Go on with:\n  {escape(shlex.join(['curate', *sys.argv[1:]]))}")
-    return 128 + _stopped_by
-
-
-def _see_log() -> str:
-    return f" (log: {escape(_log_path)})" if _log_path else ""
+    sys.exit(run_command(app))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 
 from curation.errors import ConfigError
+from curation.text import first_line
 
 
 def join_cluster(address: str | None, **own: Any) -> None:
@@ -33,7 +34,7 @@ def join_cluster(address: str | None, **own: Any) -> None:
             **({} if address else {"include_dashboard": False, **own}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError("--address", f"no Ray cluster at {address!r}: {_first_line(error)}") from None
+        raise ConfigError("--address", f"no Ray cluster at {address!r}: {first_line(error)}") from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place
             signal.signal(number, handler)
@@ -62,7 +63,3 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise ConfigError("--address", f"no Ray cluster at {address!r}: {error}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -24,6 +24,7 @@ from curation.encode.stage import Encode
 from curation.errors import RunError
 from curation.fetch.stage import FetchStage
 from curation.fragments import Fragment, Manifest, committed
+from curation.lock import alone
 from curation.pack.captions import check_primary
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
@@ -182,7 +183,13 @@ def run(
     Raises ConfigError before any work starts where it can, RunError when the run cannot go on. What was committed
     stays, and the same call goes on from there.
     """
-    watcher = watcher or Watcher()
+    with alone(config.output):
+        return _run(config, engine, address, watcher or Watcher(), make)
+
+
+def _run(
+    config: Config, engine: str, address: str | None, watcher: Watcher, make: Callable[[str, str | None], Engine]
+) -> Result:
     stages = make_stages(config)
     _check(config, stages)
     _check_models(stages, online=True)

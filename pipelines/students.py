@@ -23,6 +23,7 @@ from curation.ablate.students import (
 from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, CurationError, RunError
+from curation.text import one_line
 from curation.train.run import finished, flops_per_sample
 from pipelines.cluster import enter, join_cluster, largest_machine
 from pipelines.train import train_on_ray
@@ -126,7 +127,7 @@ def _result(task: Any, what: str) -> Any:
             raise cause if isinstance(cause, ConfigError) else RunError(f"{told}{cause}") from error
         raise RunError(f"{told}{type(cause).__name__}: {cause}") from error
     except ray.exceptions.RayError as error:
-        raise RunError(f"{told}{' '.join(str(error).split())[:300]}") from error
+        raise RunError(f"{told}{one_line(error, 300)}") from error
 
 
 def _check(config: AblateConfig) -> None:

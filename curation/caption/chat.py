@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from curation.caption.backend import Reply, Request
+from curation.text import without_halves
 
 JPEG_QUALITY = 95
 PNG_PIXELS = 256 * 256
@@ -67,7 +68,7 @@ def read_reply(body: bytes) -> Reply:
     tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
     if not isinstance(tokens, int) or not 0 <= tokens <= _MOST_TOKENS:
         tokens = 0
-    return Reply(_printable(text).strip(), tokens=tokens, cut_off=ended == "length")
+    return Reply(without_halves(text).strip(), tokens=tokens, cut_off=ended == "length")
 
 
 def read_fault(body: bytes) -> str:
@@ -81,7 +82,7 @@ def read_fault(body: bytes) -> str:
         for _ in range(2):  # {"error": {"message": …}} at OpenAI and SGLang, {"message": …} at vLLM, {"detail": …}
             if isinstance(said, dict):
                 said = next((said[key] for key in ("error", "message", "detail") if said.get(key)), "")
-    return " ".join(_printable(said if isinstance(said, str) else json.dumps(said)).split())
+    return " ".join(without_halves(said if isinstance(said, str) else json.dumps(said)).split())
 
 
 def model_names(body: bytes) -> list[str]:
@@ -98,8 +99,3 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise ValueError("the answer is not JSON") from None
-
-
-def _printable(text: str) -> str:
-    """Without halves of surrogate pairs, which JSON can hold and no file can."""
-    return text.encode("utf-8", "replace").decode()

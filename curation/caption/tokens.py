@@ -14,6 +14,7 @@ from typing import Any
 from curation.errors import ConfigError
 from curation.model_signature import model_signature
 from curation.models import check_installed, fetch_file, is_local
+from curation.text import first_line
 
 SETTING = "stages.caption.tokenizer"
 _FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
@@ -72,7 +73,7 @@ class TokenCounter:
                 trust_remote_code=False,
             )
         except Exception as error:  # of several libraries: no such model, gated, offline, damaged files
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise ConfigError(SETTING, f"{self._given} cannot be loaded: {reason}") from None
 
     def count(self, texts: Iterable[str]) -> Sequence[int]:

@@ -24,6 +24,7 @@ from curation.caption.chat import model_names, read_fault, read_reply, request_b
 from curation.config.caption import CaptionSettings
 from curation.errors import ConfigError, RunError
 from curation.fetch.answer import parse_retry_after
+from curation.text import one_line
 
 ANSWER_BYTES = 1_000_000
 """Longest answer that is read."""
@@ -255,7 +256,7 @@ def _why(error: Exception, timeout_s: float) -> str:
         return f"no connection within {min(CONNECT_S, timeout_s):g} s"
     if isinstance(error, TimeoutError):
         return f"no answer within {timeout_s:g} s"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 async def _keep(session: aiohttp.ClientSession) -> None:

@@ -23,6 +23,7 @@ from curation.config.caption import CaptionSettings
 from curation.errors import ConfigError, CurationError, RunError
 from curation.models import check_model, device_and_dtype, load_options, located
 from curation.score.model import limit_threads
+from curation.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,8 @@ class TransformersBackend(Backend):
         except CurationError:
             raise
         except Exception as error:  # whatever a model brings: files missing or damaged, a strange chat template
-            raise ConfigError(_SETTING, f"the processor of {model} cannot be used: {_first_line(error)}") from error
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise ConfigError(_SETTING, f"the processor of {model} cannot be used: {reason}") from error
 
     def _load_processor(self) -> None:
         self._processor = load_processor(self._settings.model, self._settings.revision)
@@ -100,7 +102,7 @@ class TransformersBackend(Backend):
         except CurationError:
             raise
         except Exception as error:  # whatever a model brings: a missing package, a broken file, a strange chat template
-            raise RunError(f"the model {name} cannot be used: {_first_line(error)}") from error
+            raise RunError(f"the model {name} cannot be used: {type(error).__name__}: {first_line(error)}") from error
         self._stopped = False
         self._thread = ThreadPoolExecutor(1, "caption")
 
@@ -238,10 +240,6 @@ def _first_requests() -> list[Request]:
 
     images = (Image.new("RGB", (64, 64), "grey"), None)
     return [Request("first", "Describe this.", image, max_tokens=1) for image in images]
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _said(text: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from curation.caption.prompts import FUSE, Prompt, prompts_of
 from curation.caption.similarity import Similarity
 from curation.config import CaptionSettings
 from curation.row import Reason, Verdict
+from curation.text import without_halves
 
 RETRY_TEMPERATURE = 0.7
 IT_WROTE = "; it wrote: "
@@ -97,7 +98,8 @@ class Writer:
                     draft.tries = 2
                     failed.append(draft)
                 else:
-                    draft.verdict = Verdict(judged.reason, f"{kind}: {judged.detail}{IT_WROTE}{printable(reply.text)}")
+                    wrote = f"{kind}: {judged.detail}{IT_WROTE}{without_halves(reply.text)}"
+                    draft.verdict = Verdict(judged.reason, wrote)
             drafts = failed
 
     async def _fuse(self, drafts: Sequence[Draft]) -> None:
@@ -168,8 +170,3 @@ def retry_seed(seed: int, uid: str, kind: str) -> int:
     """The seed of a text's second try, 31 bits: a function of the row, not of the batch that it is in."""
     digest = hashlib.blake2b(f"{seed}\x00{uid}\x00{kind}".encode(), digest_size=4).digest()
     return int.from_bytes(digest) >> 1
-
-
-def printable(raw: str) -> str:
-    """What a model wrote, as it can be stored: without halves of surrogate pairs."""
-    return raw.encode("utf-8", "replace").decode()

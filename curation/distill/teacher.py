@@ -24,6 +24,7 @@ from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
 from curation.models import fetch_file, forget_places, is_local, load_options, located, quieten
+from curation.text import one_line
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 Text = tuple[Tensor, Tensor]
@@ -161,7 +162,7 @@ def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:
             located(settings.model), variant=settings.variant, add_watermarker=False, **options
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ConfigError(where, f"{settings.model} cannot be loaded: {reason}") from None
     if settings.unet is not None:
         _replace_weights(pipeline.unet, settings.unet)
@@ -181,5 +182,5 @@ def _replace_weights(unet: UNet2DConditionModel, file: str) -> None:
     try:
         unet.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ConfigError(where, f"{file} does not fit the teacher's U-Net: {reason}") from None

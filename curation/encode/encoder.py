@@ -30,6 +30,7 @@ from curation.models import (
     located,
     quieten,
 )
+from curation.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,5 +194,5 @@ def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(located(model), torch_dtype=torch.float32, **options)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ConfigError(setting, f"{model} cannot be loaded: {reason}") from error

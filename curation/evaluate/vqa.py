@@ -16,6 +16,7 @@ from curation.errors import ConfigError
 from curation.evaluate.metric import Floats, PromptMetric
 from curation.evaluate.prompts import Prompt
 from curation.models import check_model, device_and_dtype, load_options, located
+from curation.text import first_line
 
 QUESTION = 'Does this figure show "{text}"? Please answer yes or no.'
 """Of Lin et al. 2024."""
@@ -62,7 +63,7 @@ class VqaScore(PromptMetric):
                 located(name), dtype=self._dtype, output_loading_info=True, **load_options(revision)
             )
         except Exception as error:  # a dozen kinds: files missing or damaged, of another model, a library not there
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise ConfigError(self._setting, f"{name} cannot be loaded: {reason}") from error
         # `transformers` fills what a file lacks with random numbers, and only warns.
         if lacking := sorted(told["missing_keys"]):

@@ -64,7 +64,8 @@ _BAD_PORTS = """
 BAD_PORTS = frozenset(map(int, _BAD_PORTS.split()))
 
 DNS_THREADS = 32
-"""Look-ups at once. A dead name server holds a thread for many seconds, so asyncio's own few threads will not do."""
+"""Look-ups at once, at least. A dead name server holds a thread for many seconds, so asyncio's own few threads will not
+do; and with fewer than there are transfers, names that hang would let good ones wait until their time is up."""
 
 
 _NUMBER = re.compile(r"(?:[0-9]+|0[xX][0-9a-fA-F]*)")
@@ -144,9 +145,10 @@ class GuardedResolver(AbstractResolver):
     A name all of whose addresses are refused raises BlockedAddress; one that does not exist, `socket.gaierror`.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, concurrency: int = DNS_THREADS) -> None:
+        """`concurrency`: transfers at once."""
         self._guard = guard
-        self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
+        self._threads = ThreadPoolExecutor(max(DNS_THREADS, concurrency), thread_name_prefix="dns")
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
         infos = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, host, port, family)

@@ -77,10 +77,11 @@ class Getter(Protocol):
 class Http:
     """Connections of one worker. Make it inside the event loop that will use it."""
 
-    def __init__(self, settings: FetchSettings, guard: Guard) -> None:
+    def __init__(self, settings: FetchSettings, guard: Guard, concurrency: int) -> None:
+        """`concurrency`: transfers at once, which `crawl.py` limits."""
         self._settings = settings
         self._guard = guard
-        self._resolver = GuardedResolver(guard)
+        self._resolver = GuardedResolver(guard, concurrency)
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self._many = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._keeping = self._make_session(aiohttp.TCPConnector(keepalive_timeout=KEEPALIVE_S, **self._connecting()))

@@ -80,7 +80,7 @@ class Fetch(StreamOperator):
         return DecoderPool(self._settings, self._decoders)
 
     def _make_http(self) -> Getter:
-        return Http(self._settings, Guard(self._settings.allow_networks))
+        return Http(self._settings, Guard(self._settings.allow_networks), self._concurrency)
 
     def close(self) -> None:
         """End the decoders, and close connections. Call it from the event loop's own thread, or where none runs."""

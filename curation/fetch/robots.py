@@ -65,7 +65,7 @@ def parse_robots(text: str, agent: str) -> tuple[Rule, ...]:
     own: list[Rule] = []
     everyones: list[Rule] = []
     named = False  # some group is addressed to us
-    agents: list[str] = []
+    ours = all_ = False  # whom the group that is being read is addressed to
     in_rules = False
     for line in text.splitlines():
         key, colon, value = line.partition("#")[0].partition(":")
@@ -74,16 +74,17 @@ def parse_robots(text: str, agent: str) -> tuple[Rule, ...]:
             continue
         if key == "user-agent":
             if in_rules:
-                agents, in_rules = [], False
-            agents.append(agent_token(value))
-            named = named or agents[-1] == agent
+                ours = all_ = in_rules = False
+            token = agent_token(value)
+            ours, all_ = ours or token == agent, all_ or token == "*"
+            named = named or ours
         elif key in ("allow", "disallow"):
             in_rules = True
             if value and len(own) + len(everyones) < MAX_RULES:
                 rule = Rule(_normal(value), key == "allow")
-                if agent in agents:
+                if ours:
                     own.append(rule)
-                elif "*" in agents:
+                elif all_:
                     everyones.append(rule)
     return tuple(sorted(own if named else everyones, key=lambda r: (-len(r.pattern), not r.allow)))
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 
 import cv2
 import numpy as np
@@ -26,6 +25,7 @@ import simplejpeg
 from PIL import Image
 
 from curation.config import PackSettings
+from curation.decoding import DECODE_ERRORS
 from curation.errors import CorruptionError
 from curation.pack.frame import Frame
 
@@ -39,13 +39,6 @@ LANCZOS_GAP = 2.0
 PNG_LEVEL = 4
 """zlib level of PNGs: 6, the default, takes twice the time for 2 % fewer bytes."""
 WEBP_METHOD = 4
-
-# What damaged files make Pillow raise, beyond OSError. The bank's images were decoded once, in a disposable child, and
-# are checked against their hash: this happens where two decoders disagree, or a hash was made of bad bytes.
-_DECODE_ERRORS = (
-    *(OSError, ValueError, IndexError, TypeError, SyntaxError, RuntimeError, KeyError, struct.error, MemoryError),
-    Image.DecompressionBombError,
-)
 
 
 def use_one_thread() -> None:
@@ -63,7 +56,7 @@ def encode_image(data: bytes, stored_format: str, frame: Frame, settings: PackSe
     halvings = max(0, math.floor(math.log2(1 / (gap * max(frame.scale_x, frame.scale_y)))))
     try:
         pixels, halved = _decode(data, stored_format, frame, min(halvings, 3))
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise CorruptionError(f"the stored image cannot be decoded: {error}") from error
     if settings.filter == "lanczos":
         content = _lanczos(pixels, halved, frame)

@@ -25,6 +25,7 @@ from curation.pack.shard import write_shard
 from curation.row import PACKED, without_outcomes
 from curation.stage import Partition, Pool, Pooled, Stage
 from curation.storage import Folder
+from curation.text import without_secrets
 
 
 class Pack(Pooled):
@@ -123,8 +124,8 @@ _LEFT_OUT = ("output", "run", "endpoint", "api_key_env")
 def published(config: dict[str, Any]) -> dict[str, Any]:
     """`config` as the corpus carries it: what decided its contents, and nothing about the machine that made it.
 
-    Left out: `output`, every `run` (speed only), and how an endpoint is reached. Of a list or a model on a disk only
-    its own name stays.
+    Left out: `output`, every `run` (speed only), how an endpoint is reached, and what is secret of a URL. Of a list or
+    a model on a disk only its own name stays.
     """
 
     def clean(value: Any, key: str = "") -> Any:
@@ -134,7 +135,7 @@ def published(config: dict[str, Any]) -> dict[str, Any]:
             return [clean(inner) for inner in value]
         if key in _PLACES and isinstance(value, str) and value.startswith(("/", "file:", "~")):
             return value.rstrip("/").rsplit("/", 1)[-1]
-        return value
+        return without_secrets(value) if isinstance(value, str) else value
 
     result: dict[str, Any] = clean(config)
     return result

@@ -10,7 +10,8 @@ from typing import Any
 from curation.report.distributions import stage_settings
 from curation.report.model_facts import CaptioningFacts, KindFacts
 from curation.report.shapes import Lengths
-from curation.report.tables import CAPTION_COLUMN, StageTable, Tables, quoted
+from curation.report.tables import CAPTION_COLUMN, StageTable, Tables
+from curation.sql import identifier
 
 ALT = "alt"
 LONGEST = 4096
@@ -25,7 +26,7 @@ def captioning(tables: Tables, caption: StageTable, config: dict[str, Any]) -> C
     run = settings.get("run") or {}
 
     def column(name: str) -> str:
-        return quoted(name) if name in caption.columns else "NULL"
+        return identifier(name) if name in caption.columns else "NULL"
 
     tries, tokens, us = (column(f"captioning_{what}") for what in ("tries", "tokens", "us"))
     ((tokens_written, us_spent, tried, retried, fused),) = tables.query(
@@ -67,11 +68,11 @@ def text_column(kind: str) -> str:
 
 def _kind(tables: Tables, caption: StageTable, kind: str, limit: int) -> KindFacts:
     name = text_column(kind)
-    text = quoted(name)
+    text = identifier(name)
     has_text = f"outcome = 'kept' AND coalesce({text}, '') <> ''"
     models: list[tuple[Any, ...]] = []
     if f"{name}_model" in caption.columns:
-        model = quoted(f"{name}_model")
+        model = identifier(f"{name}_model")
         models = tables.query(
             f"SELECT {model} FROM {caption.view} WHERE {has_text} AND {model} IS NOT NULL "
             f"GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT {MAX_MODELS}"
@@ -80,7 +81,7 @@ def _kind(tables: Tables, caption: StageTable, kind: str, limit: int) -> KindFac
     words = _lengths(tables, caption, f"strlen({text}) - strlen(replace({text}, ' ', '')) + 1", has_text)
     tokens, over = Lengths(), 0
     if f"{name}_tokens" in caption.columns:
-        counted = quoted(f"{name}_tokens")
+        counted = identifier(f"{name}_tokens")
         tokens = _lengths(tables, caption, counted, f"{has_text} AND {counted} IS NOT NULL")
         over = sum(n for length, n in tokens.counts if length > limit)
     return KindFacts(kind, tuple(model for (model,) in models), words.total, words, tokens, over)

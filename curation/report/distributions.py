@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.report.shapes import Heat, Histogram
-from curation.report.tables import StageTable, Tables, quoted
-from curation.report.thresholds import fold, thresholds
+from curation.report.tables import StageTable, Tables
+from curation.report.thresholds import thresholds
+from curation.sql import fold, identifier
 
 HEAT_STEPS = 4
 HEAT_SIDES = (3 * HEAT_STEPS, 14 * HEAT_STEPS)
@@ -120,7 +121,7 @@ def _histogram(
     has_column = (
         set(measure.columns) <= before.columns
     )  # a score, say, comes after fetch: all rows are those of its end
-    measured = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in measure.columns if c not in measure.optional)
+    measured = " AND ".join(f"{identifier(c)} IS NOT NULL" for c in measure.columns if c not in measure.optional)
     kept = f"outcome = 'kept' AND {measured}"
     everyone = count_bins(tables, measure, before, measured) if has_column else ()
     chosen = count_bins(tables, measure, after, kept) if set(measure.columns) <= after.columns else (0,) * measure.bins
@@ -159,7 +160,7 @@ def _user_measures(tables: Tables, table: StageTable, without: frozenset[str]) -
     """Numeric columns that are not the project's own."""
     measures = []
     for name in [name for name in tables.free_columns(table) if name not in without][:MAX_USER_COLUMNS]:
-        column = quoted(name)
+        column = identifier(name)
         finite = f"{column} IS NOT NULL AND isfinite({column}::DOUBLE)"
         ((low, high),) = tables.query(
             f"SELECT min({column})::DOUBLE, max({column})::DOUBLE FROM {table.view} WHERE {finite}"

@@ -20,9 +20,10 @@ from curation.report.captioning import kinds_of, text_column
 from curation.report.facts import RejectedSamples, Sample, StageFacts
 from curation.report.model_facts import CaptionText
 from curation.report.shards import Shards
-from curation.report.tables import CAPTION_COLUMN, StageTable, Tables, quoted
+from curation.report.tables import CAPTION_COLUMN, StageTable, Tables
 from curation.report.thumbnail import thumbnail
 from curation.row import RESERVED
+from curation.sql import identifier
 
 KEPT_SAMPLES = 24
 CAPTIONED_SAMPLES = 10
@@ -129,7 +130,7 @@ class Sampler:
             texts = sorted(name for name in stage.columns if CAPTION_COLUMN.fullmatch(name))
             columns = [name for name in (*_NEEDED, *texts, *self._user_columns(stage)) if name in stage.columns]
             rows = self._tables.query(
-                f"SELECT {', '.join(map(quoted, ['uid', *columns]))} FROM {stage.view} "
+                f"SELECT {', '.join(map(identifier, ['uid', *columns]))} FROM {stage.view} "
                 "WHERE uid IN (SELECT unnest(?::VARCHAR[]))",
                 [sorted(uids)],
             )

@@ -13,9 +13,10 @@ from curation.report.charts import nice_step
 from curation.report.distributions import MEASURES, USER_BINS, Measure, count_bins, stage_settings
 from curation.report.model_facts import OperatorSpeed, ScoreFacts, ScoringFacts, ThresholdFacts
 from curation.report.shapes import Histogram
-from curation.report.tables import StageTable, Tables, quoted
-from curation.report.thresholds import Threshold, fold, thresholds
+from curation.report.tables import StageTable, Tables
+from curation.report.thresholds import Threshold, thresholds
 from curation.row import SCORE_US
+from curation.sql import fold, identifier
 
 MAX_SCORES = 12
 
@@ -46,7 +47,7 @@ def scoring(
 def _score(
     tables: Tables, name: str, score: StageTable, decided: StageTable | None, limits: tuple[Threshold, ...]
 ) -> ScoreFacts | None:
-    column = quoted(name)
+    column = identifier(name)
     # NaN counts as null, as it does in select's rules.
     has_one = f"outcome = 'kept' AND {column} IS NOT NULL AND NOT isnan({column}::DOUBLE)"
     sides = "".join(f", count(*) FILTER ({column} {limit.sign} {limit.text})" for limit in limits)
@@ -91,7 +92,7 @@ def _measure(name: str, low: float, high: float, limits: tuple[Threshold, ...]) 
     start = limits[0].value if limits else 0.0
     first, last = math.floor((low - start) / step), math.floor((high - start) / step) + 1
     low, high = start + first * step, start + last * step
-    column = quoted(name)
+    column = identifier(name)
     # Infinite scores stand in the outer bins.
     sql = f"greatest(least({column}::DOUBLE, {high!r}), {low!r})"
     return Measure(f"column:{name}", name, "", sql, (name,), low, high, last - first)

@@ -17,7 +17,9 @@ from curation.errors import StorageError
 from curation.fragments import Counts, Manifest, committed, read_manifest
 from curation.report.record import StageRecord
 from curation.row import RESERVED, Outcome
+from curation.sql import identifier, literal
 from curation.storage import Folder, storage_errors
+from curation.text import first_line
 
 MEMORY = "1GB"
 
@@ -43,7 +45,7 @@ class StageTable:
     @property
     def view(self) -> str:
         """The quoted name of its table."""
-        return quoted(f"stage_{self.record.folder}")
+        return identifier(f"stage_{self.record.folder}")
 
 
 class Tables:
@@ -74,7 +76,7 @@ class Tables:
         try:
             return self._connection.execute(sql, values).fetchall()
         except (duckdb.IOException, duckdb.InvalidInputException, OSError) as error:
-            raise StorageError(f"cannot read the fragments of {self._output.url}: {_first_line(error)}") from error
+            raise StorageError(f"cannot read the fragments of {self._output.url}: {first_line(error)}") from error
 
     def open(self, record: StageRecord) -> StageTable:
         """Make a stage's table."""
@@ -91,7 +93,7 @@ class Tables:
         if manifest is not None:
             self._make_view(table.view, folder, names, schema)
             return table
-        raw = quoted(f"raw_{record.folder}")
+        raw = identifier(f"raw_{record.folder}")
         self._make_view(raw, folder, names, schema)
         # A row that a retried task committed twice counts once, as it will when the stage is settled. Only in the list
         # itself a uid may come more than once: such rows are `duplicate_url`.
@@ -102,17 +104,17 @@ class Tables:
 
     def _make_view(self, view: str, folder: Folder, names: list[str], schema: pa.Schema) -> None:
         paths = [folder.path(name) for name in names]
-        columns = ", ".join(map(quoted, schema.names))
+        columns = ", ".join(map(identifier, schema.names))
         if folder.local is not None:
             # DuckDB's own reader takes half the time of Arrow's and a quarter of its memory.
-            given = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            given = ", ".join(map(literal, paths))
             self.query(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM read_parquet([{given}])")
             return
         with storage_errors(folder.url):
             dataset = ds.dataset(paths, schema=schema, format="parquet", filesystem=folder.fs)
         source = f"files of {view[1:-1]}"
         self._connection.register(source, dataset)
-        self.query(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM {quoted(source)}")
+        self.query(f"CREATE TEMP VIEW {view} AS SELECT {columns} FROM {identifier(source)}")
 
     def _count(self, table: StageTable) -> Counts:
         outcomes: dict[str, int] = {}
@@ -143,11 +145,6 @@ class Tables:
         return [name for name in names if name not in RESERVED and not CAPTION_COLUMN.fullmatch(name)]
 
 
-def quoted(name: str) -> str:
-    """A column's or table's name as SQL takes it, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _schema(folder: Folder, name: str) -> pa.Schema:
     """The readable columns of a fragment; those of a stage are all alike."""
     path = folder.path(name)
@@ -156,7 +153,7 @@ def _schema(folder: Folder, name: str) -> pa.Schema:
             with folder.fs.open(path, "rb") as file:
                 return pa.schema([field for field in pq.read_schema(file) if _readable(field.type)])
         except pa.ArrowInvalid as error:
-            raise StorageError(f"{path} is not readable as Parquet: {_first_line(error)}") from None
+            raise StorageError(f"{path} is not readable as Parquet: {first_line(error)}") from None
 
 
 def _readable(kind: pa.DataType) -> bool:
@@ -164,7 +161,3 @@ def _readable(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind):
         return bool(pa.types.is_struct(kind.value_type))  # microseconds by operator
     return not (pa.types.is_float16(kind) or pa.types.is_nested(kind)) or pa.types.is_struct(kind)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

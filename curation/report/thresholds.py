@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from curation.sql import fold
+
 _SIGNS = {
     "COMPARE_GREATERTHAN": ">",
     "COMPARE_GREATERTHANOREQUALTO": ">=",
@@ -58,11 +60,6 @@ def thresholds(where: str | None) -> dict[str, tuple[Threshold, ...]]:
     for column, threshold in _comparisons(rule):
         found[fold(column)] = (*found.get(fold(column), ()), threshold)
     return found
-
-
-def fold(name: str) -> str:
-    """The form in which SQL compares names: only ASCII letters lose their case."""
-    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def _comparisons(node: dict[str, Any]) -> Iterator[tuple[str, Threshold]]:

@@ -23,6 +23,7 @@ from curation.models import fetch_file
 from curation.op import BatchOperator
 from curation.row import CLIP_EMBEDDING
 from curation.score.clip import Clip
+from curation.text import first_line
 
 Array = npt.NDArray[np.float64]
 
@@ -101,7 +102,7 @@ def _state(path: str) -> dict[str, Array]:
             state = torch.load(file, map_location="cpu", weights_only=True)
         return {str(key): tensor.double().numpy() for key, tensor in state.items()}
     except Exception as error:  # damage makes both raise many kinds; so does a pickle of more than weights
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise ConfigError(SETTING, f"{path} holds no weights that can be loaded: {reason}") from None
 
 

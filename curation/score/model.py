@@ -13,6 +13,7 @@ from curation.errors import ConfigError
 from curation.model_signature import model_signature
 from curation.models import check_model, device_and_dtype, is_local, load_options, located
 from curation.op import Cost, ImageOperator
+from curation.text import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,7 @@ class ModelOperator(ImageOperator):
         try:
             return getattr(transformers, auto_class).from_pretrained(located(model), **options)
         except Exception as error:  # a dozen kinds: files missing or damaged, of another model, a library not there
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise ConfigError(self.setting, f"{model} cannot be loaded ({auto_class}): {reason}") from error
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -9,22 +9,16 @@ in a disposable child and are held to their hash, so they are decoded here.
 from __future__ import annotations
 
 import io
-import struct
 
 import simplejpeg
 from PIL import Image
 
+from curation.decoding import DECODE_ERRORS
 from curation.errors import CorruptionError
 
 GAP = 2.0
 """Smaller reductions are left to the models' own filters; means of blocks go no further than this from the target."""
 FORMATS = ("JPEG", "PNG", "WEBP")
-
-# What damaged files make Pillow raise, beyond OSError: two decoders can disagree about what they take.
-_DECODE_ERRORS = (
-    *(OSError, ValueError, IndexError, TypeError, SyntaxError, RuntimeError, KeyError, struct.error, MemoryError),
-    Image.DecompressionBombError,
-)
 
 
 def decode(data: bytes, stored_format: str, side: int) -> Image.Image:
@@ -35,7 +29,7 @@ def decode(data: bytes, stored_format: str, side: int) -> Image.Image:
     try:
         rgb = _jpeg(data, side) if stored_format == "jpg" else None
         rgb = rgb or _any(data, side)
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise CorruptionError(f"the stored image cannot be decoded: {error}") from error
     scale = side / min(rgb.size)
     if scale > 1 / GAP:

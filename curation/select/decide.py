@@ -31,9 +31,10 @@ from curation.config import SelectSettings
 from curation.errors import ConfigError, StorageError
 from curation.row import CLIP_EMBEDDING, Reason
 from curation.select.near import near_duplicates
-from curation.select.rules import EXACT, Rule, compile_rules, connect, one_line, quote, without_nan
+from curation.select.rules import EXACT, Rule, compile_rules, connect, without_nan
 from curation.select.semantic import semantic_duplicates
 from curation.select.vectors import Vectors
+from curation.sql import identifier, message
 
 EXACT_REASONS = {"bytes": Reason.DUPLICATE_BYTES, "pixels": Reason.DUPLICATE_PIXELS}
 REASONS: tuple[Reason | None, ...] = (
@@ -115,7 +116,7 @@ class Decision:
         for name in ("uid", "width", "height", "bytes", "key", "phash"):
             column = self._own.get(name)
             columns[self._prefix + name] = rows[column] if column in rows.column_names else pa.nulls(rows.num_rows)
-        ours = [quote(name) for name in columns]
+        ours = [identifier(name) for name in columns]
         used = rows.select(self._used)
         self._db.register("batch", pa.table({**columns, **dict(zip(self._used, used.columns, strict=True))}))
         start, self.rows = self.rows, self.rows + rows.num_rows
@@ -181,7 +182,7 @@ class Decision:
             except duckdb.Error as error:
                 if rule is None:
                     raise
-                raise ConfigError(rule.setting, f"{rule.sql!r} fails on the data: {one_line(error)}") from None
+                raise ConfigError(rule.setting, f"{rule.sql!r} fails on the data: {message(error)}") from None
 
     def _drop_exact(self, reason: Reason) -> None:
         self._run(
@@ -237,7 +238,7 @@ class Decision:
         try:
             yield
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-            raise StorageError(f"select needs more scratch space in {self._scratch}: {one_line(error)}") from None
+            raise StorageError(f"select needs more scratch space in {self._scratch}: {message(error)}") from None
 
 
 def _type(rule: Rule | None) -> str:

@@ -12,10 +12,9 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +23,7 @@ from curation.config import SelectSettings
 from curation.errors import ConfigError
 from curation.models import check_installed
 from curation.row import CLIP_EMBEDDING, OUTCOME_FIELDS, RESERVED
+from curation.sql import fold, identifier, message, nodes
 
 MEMORY = "2GB"
 """What DuckDB may hold before it spills to scratch files."""
@@ -121,24 +121,14 @@ def connect(scratch: str | None = None) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def quote(name: str) -> str:
-    """A column's name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def without_nan(schema: pa.Schema) -> list[str]:
     """SELECT list of all columns, NaN as null."""
     parts = []
     for field in schema:
-        name = quote(field.name)
+        name = identifier(field.name)
         floating = pa.types.is_float32(field.type) or pa.types.is_float64(field.type)
         parts.append(f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}" if floating else name)
     return parts
-
-
-def one_line(error: BaseException) -> str:
-    """DuckDB's message without the excerpt of our SQL that it draws."""
-    return " ".join(re.split(r"\n\s*LINE \d+:", str(error))[0].split())
 
 
 def _compile(connection: duckdb.DuckDBPyConnection, setting: str, sql: str | None, schema: pa.Schema) -> Rule | None:
@@ -146,9 +136,9 @@ def _compile(connection: duckdb.DuckDBPyConnection, setting: str, sql: str | Non
         return None
     names, functions = _parse(connection, setting, sql)
     visible = _visible(schema)
-    folded = set(map(_fold, names))
+    folded = set(map(fold, names))
     for name in sorted(names & set(schema.names) - set(visible.values())):
-        seen = visible.get(_fold(name))
+        seen = visible.get(fold(name))
         reason = f"SQL cannot tell it from {seen!r}, which a rule sees" if seen else "it belongs to the stage before"
         raise ConfigError(setting, f"a rule cannot see column {name!r}: {reason}")
     # current_date and its like look like columns
@@ -176,10 +166,10 @@ def _parse(connection: duckdb.DuckDBPyConnection, setting: str, sql: str) -> tup
         duckdb.SQLExpression(sql)  # one whole expression: it cannot close our parenthesis
         tree = connection.execute("SELECT json_serialize_sql($1)", [f"SELECT (\n{sql}\n)"]).fetchall()[0][0]
     except duckdb.Error as error:
-        raise ConfigError(setting, f"{sql!r} is no SQL expression: {one_line(error)}") from None
+        raise ConfigError(setting, f"{sql!r} is no SQL expression: {message(error)}") from None
     names: set[str] = set()
     functions: set[str] = set()
-    for node in _nodes(json.loads(tree)):
+    for node in nodes(json.loads(tree)):
         match node.get("class"):
             case "SUBQUERY":
                 raise ConfigError(setting, "a rule sees one row at a time and cannot hold a subquery")
@@ -192,14 +182,6 @@ def _parse(connection: duckdb.DuckDBPyConnection, setting: str, sql: str) -> tup
     return names, functions
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    for child in children:
-        yield from _nodes(child)
-
-
 def _readable(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> bool:
     try:
         connection.register("one", pa.table({"one": pa.nulls(0, field.type)}))
@@ -209,17 +191,12 @@ def _readable(connection: duckdb.DuckDBPyConnection, field: pa.Field) -> bool:
     return True
 
 
-def _fold(name: str) -> str:
-    """The form in which SQL compares names: only ASCII letters lose their case."""
-    return name.encode().lower().decode()
-
-
 def _visible(schema: pa.Schema) -> dict[str, str]:
     """Columns that rules see, by folded name. Of names that differ in case only, the corpus's own column is seen."""
     hidden = {field.name for field in OUTCOME_FIELDS}
     names = [name for name in schema.names if name not in hidden]
-    first = {_fold(name): name for name in reversed(names)}
-    own = {_fold(name): name for name in names if name in RESERVED}
+    first = {fold(name): name for name in reversed(names)}
+    own = {fold(name): name for name in names if name in RESERVED}
     return {key: own.get(key, name) for key, name in reversed(first.items())}
 
 
@@ -237,7 +214,7 @@ def _explain(error: duckdb.Error, columns: Iterable[str]) -> str:
     """DuckDB's message in one line; for an unknown column, the nearest one that there is."""
     unknown = re.search(r'Referenced (?:column|table) "(.+?)" not found', str(error))
     if unknown is None:
-        return one_line(error)
+        return message(error)
     near = difflib.get_close_matches(unknown[1], list(columns), n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(columns))}"
     return f"unknown column {unknown[1]!r}; {hint}"

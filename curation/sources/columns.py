@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from curation.config import SourceColumns
 from curation.errors import ConfigError
-from curation.sources.scratch import Scratch, literal
+from curation.sources.scratch import Scratch
+from curation.sql import fold, literal, nodes
 
 MAPPED = {
     "url": "url",
@@ -72,22 +72,12 @@ def columns_in(where: str | None, scratch: Scratch, setting: str) -> set[str] | 
     if parsed["error"]:
         raise ConfigError(f"{setting}.where", f"{parsed['error_message']} (given: {where!r})")
     names: set[str] = set()
-    for node in _nodes(parsed):
+    for node in nodes(parsed):
         if node.get("class") == "STAR":
             return None
         if node.get("class") == "COLUMN_REF":
             names.update(node["column_names"])
     return names
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tree, dict):
-        yield tree
-        for child in tree.values():
-            yield from _nodes(child)
-    elif isinstance(tree, list):
-        for child in tree:
-            yield from _nodes(child)
 
 
 def wanted_with_where(columns: SourceColumns, names: set[str], there: Iterable[str] | None) -> list[str]:
@@ -96,10 +86,10 @@ def wanted_with_where(columns: SourceColumns, names: set[str], there: Iterable[s
     `there`: the list's columns; None where they are not known beforehand, then the spelling of `where` is taken.
     """
     taken = wanted(columns)
-    folded = {name.casefold() for name in taken}
-    asked = {name.casefold(): name for name in sorted(names)}
+    folded = {fold(name) for name in taken}
+    asked = {fold(name): name for name in sorted(names)}
     for name in asked.values() if there is None else there:
-        if name.casefold() in asked and name.casefold() not in folded:
+        if fold(name) in asked and fold(name) not in folded:
             taken.append(name)
-            folded.add(name.casefold())
+            folded.add(fold(name))
     return taken

@@ -21,6 +21,7 @@ from curation.sources.query import Query
 from curation.sources.scratch import Scratch
 from curation.sources.staged import Staged
 from curation.sources.text import LINE_LIMIT, read_lines, spoilt
+from curation.text import without_secrets
 
 Record = tuple[int, list[str] | str]
 """Line number at which a record starts, and its fields, or what is wrong with it."""
@@ -39,7 +40,7 @@ def open_delimited(settings: SourceSettings, setting: str, scratch: Scratch) -> 
         if headers[file.name]:
             check_columns(settings.columns, headers[file.name], setting, file=file.name if len(files) > 1 else "")
     if not there:
-        raise SourceError(f"source {settings.name} ({settings.path}): no rows")
+        raise SourceError(f"source {settings.name} ({without_secrets(settings.path)}): no rows")
     columns = wanted_with_where(settings.columns, set(there) if names is None else names, there)
     staged = Staged(scratch, columns)
     limit = settings.limit if settings.where is None and settings.limit is not None else -1

@@ -17,6 +17,7 @@ from curation.errors import ConfigError, SourceError
 from curation.sources.columns import check_columns, columns_in, wanted_with_where
 from curation.sources.query import Query
 from curation.sources.scratch import Scratch
+from curation.text import one_line, without_secrets
 
 BATCH_ROWS = 10_000
 
@@ -89,20 +90,70 @@ def _load(settings: SourceSettings, setting: str) -> Any:
     try:
         if os.path.exists(os.path.join(path, "state.json")) or os.path.exists(os.path.join(path, "dataset_dict.json")):
             return _saved_to_disk(path, settings, setting)
-        return datasets.load_dataset(
-            path, name=settings.hf_config, split=settings.split, revision=settings.revision, streaming=True
-        )
+        _check_card(path, settings, setting)
+        builder = datasets.load_dataset_builder(path, name=settings.hf_config, revision=settings.revision)
+        _check_files(builder, path, setting)
+        return builder.as_streaming_dataset(split=settings.split)
     except FileNotFoundError as error:  # among them datasets' own DatasetNotFoundError and EmptyDatasetError
-        raise ConfigError(f"{setting}.path", " ".join(str(error).split())) from None
+        raise ConfigError(f"{setting}.path", one_line(error)) from None
     except ConnectionError as error:
-        raise SourceError(f"source {settings.name}: {' '.join(str(error).split())}") from error
+        raise SourceError(f"source {settings.name}: {one_line(error)}") from error
     except (ValueError, RuntimeError) as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
         wrong = "split" if "split" in message.lower() else "hf_config" if "onfig" in message else "path"
         raise ConfigError(f"{setting}.{wrong}", message) from None
     finally:
         if bars:
             datasets.enable_progress_bars()
+
+
+def _check_card(path: str, settings: SourceSettings, setting: str) -> None:
+    """Refuse a dataset whose card names files elsewhere, before `datasets` asks for them: they may be this machine's,
+    or those of a server that only this machine reaches. Raises ConfigError."""
+    from huggingface_hub import DatasetCard
+    from huggingface_hub.errors import EntryNotFoundError
+
+    card = os.path.join(path, "README.md") if os.path.isdir(path) else path
+    if card != path and not os.path.exists(card):
+        return
+    try:
+        given = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict()
+    except EntryNotFoundError:
+        return
+    except (OSError, ValueError):  # offline, no such dataset, a damaged card: `datasets` says so better
+        return
+    for pattern in _patterns([config.get("data_files") for config in given.get("configs") or () if _is_config(config)]):
+        if "://" in pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
+            raise ConfigError(f"{setting}.path", f"its card wants {pattern!r}, which is no file of the dataset")
+
+
+def _is_config(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _patterns(value: Any) -> Iterator[str]:
+    """Paths in a card's `data_files`: text, lists of it, and objects with a `path`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _patterns(value.get("path", list(value.values())))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _patterns(inner)
+
+
+def _check_files(builder: Any, path: str, setting: str) -> None:
+    """Refuse files outside of the dataset, whatever named them. Raises ConfigError."""
+    local = os.path.realpath(path) + os.sep if os.path.isdir(path) else None
+    for files in (builder.config.data_files or {}).values():
+        for file in map(str, files):
+            inside = file.startswith(f"hf://datasets/{path}@") if local is None else _below(file, local)
+            if not inside:
+                raise ConfigError(f"{setting}.path", f"{file!r} is no file of the dataset")
+
+
+def _below(file: str, folder: str) -> bool:
+    return "://" not in file and os.path.realpath(file).startswith(folder)
 
 
 def _saved_to_disk(path: str, settings: SourceSettings, setting: str) -> Any:
@@ -124,7 +175,7 @@ def _peek(data: Any, settings: SourceSettings) -> pa.Schema:
     except _data_faults() as error:
         raise _unreadable(settings, error) from error
     if first is None:
-        raise SourceError(f"source {settings.name} ({settings.path}): no rows")
+        raise SourceError(f"source {settings.name} ({without_secrets(settings.path)}): no rows")
     return pa.table(first).schema
 
 
@@ -136,4 +187,4 @@ def _data_faults() -> tuple[type[Exception], ...]:
 
 
 def _unreadable(settings: SourceSettings, error: Exception) -> SourceError:
-    return SourceError(f"source {settings.name} ({settings.path}) is not readable: {' '.join(str(error).split())}")
+    return SourceError(f"source {settings.name} ({without_secrets(settings.path)}) is not readable: {one_line(error)}")

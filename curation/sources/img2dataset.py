@@ -19,9 +19,10 @@ from curation.row import Reason
 from curation.sources.files import READ_ERRORS, SourceFile, find_files
 from curation.sources.parquet import ParquetScan
 from curation.sources.query import OWN, PLACE, SAMPLE, Query
-from curation.sources.scratch import Scratch, identifier
+from curation.sources.scratch import Scratch
 from curation.sources.tar_index import Damage, Member, samples, scan
 from curation.sources.webdataset import open_tar
+from curation.sql import identifier
 
 _FILE, _KEY, _STATUS = OWN + "file", OWN + "key", OWN + "status"
 _OWN = {_FILE: identifier(_FILE), _KEY: "CAST(key AS VARCHAR)", _STATUS: "CAST(status AS VARCHAR)"}

@@ -80,5 +80,9 @@ def _stage_line(
     if isinstance(url, str) and spoilt(url):
         staged.add_fault(place, f"the URL holds bytes that are no UTF-8: {line[:160]!r}")
     else:
-        staged.add(staged.json_values(record), place)
+        try:
+            staged.add(staged.json_values(record), place)
+        except ValueError as error:
+            staged.add_fault(place, f"{error}: {line[:160]!r}")
+            return None
     return record

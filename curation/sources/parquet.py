@@ -14,7 +14,8 @@ from curation.config import SourceSettings
 from curation.errors import SourceError
 from curation.sources.files import READ_ERRORS, SourceFile, find_files
 from curation.sources.query import Query
-from curation.sources.scratch import Scratch, literal, one_line, scratch_errors
+from curation.sources.scratch import Scratch, scratch_errors
+from curation.sql import literal, message
 
 
 def open_parquet(settings: SourceSettings, setting: str, scratch: Scratch) -> Query:
@@ -65,7 +66,7 @@ class ParquetScan:
                                 pass
                 except (pa.ArrowException, *READ_ERRORS) as fault:
                     return SourceError(f"{file.url} is not readable as Parquet: {' '.join(str(fault).split())}")
-        return SourceError(one_line(error))
+        return SourceError(message(error))
 
 
 def _copy(file: SourceFile, number: int, scratch: Scratch) -> str:

@@ -15,7 +15,8 @@ import pyarrow as pa
 from curation.config import SourceSettings
 from curation.errors import ConfigError, SourceError
 from curation.sources.columns import MAPPED, check_columns, mapped
-from curation.sources.scratch import BATCH_ROWS, Scratch, identifier, one_line
+from curation.sources.scratch import BATCH_ROWS, Scratch
+from curation.sql import identifier, message
 
 OWN = "curate:"
 """Prefix of the columns that readers add to a list; no list has such names."""
@@ -124,7 +125,7 @@ class Query:
             schema = self._cursor.sql(self._select + empty).to_arrow_table().schema
         except duckdb.Error as error:
             setting = f"{self._setting}.columns.keep"
-            raise ConfigError(setting, f"a column's type cannot be carried: {one_line(error)}") from None
+            raise ConfigError(setting, f"a column's type cannot be carried: {message(error)}") from None
         try:
             self._cursor.sql(f"{self._select}{empty}{self._where()}").fetchall()
         except duckdb.Error as error:
@@ -132,12 +133,12 @@ class Query:
         return schema
 
     def _where_fault(self, error: duckdb.Error) -> ConfigError:
-        return ConfigError(f"{self._setting}.where", f"{one_line(error)} (given: {self._settings.where!r})")
+        return ConfigError(f"{self._setting}.where", f"{message(error)} (given: {self._settings.where!r})")
 
     def _fault(self, error: duckdb.Error) -> Exception:
         if self._explain_fault is not None:
             return self._explain_fault(error)
-        return SourceError(f"source {self._settings.name}: {one_line(error)}")
+        return SourceError(f"source {self._settings.name}: {message(error)}")
 
     def batches(self) -> Iterator[pa.Table]:
         """Rows that pass `where`, at most `limit`, in the list's order. Raises SourceError or ConfigError."""

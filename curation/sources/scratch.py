@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from curation.errors import RunError, StorageError
+from curation.sql import message
 
 BATCH_ROWS = 10_000
 """Rows of the tables that travel between Arrow and DuckDB."""
@@ -43,7 +44,7 @@ class Scratch:
             self.con.execute("SET parquet_metadata_cache = true")  # footers are read once, not at each step of opening
         except duckdb.Error as error:
             shutil.rmtree(self.folder, ignore_errors=True)
-            raise RunError(f"cannot open a scratch database in {self.folder}: {one_line(error)}") from error
+            raise RunError(f"cannot open a scratch database in {self.folder}: {message(error)}") from error
         self._names = 0
         self._exits = ExitStack()
 
@@ -109,22 +110,6 @@ def scratch_errors() -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise RunError(f"ordering the source's rows: {one_line(error)}") from error
+        raise RunError(f"ordering the source's rows: {message(error)}") from error
     except (duckdb.IOException, OSError) as error:
-        raise StorageError(f"the source's scratch files: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """DuckDB's message without its drawing of the statement: "Binder Error: Referenced column …; Candidate …"."""
-    text = str(error).split("\n\n", 1)[0]
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def identifier(name: str) -> str:
-    """`name` as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """`text` as an SQL string."""
-    return "'" + text.replace("'", "''") + "'"
+        raise StorageError(f"the source's scratch files: {message(error)}") from error

@@ -22,7 +22,9 @@ from curation.sources.open import open_list
 from curation.sources.query import RAW_FIELDS, UrlList
 from curation.sources.scratch import Scratch
 from curation.sources.spread import Spread
+from curation.sql import fold
 from curation.storage import TEMP_MARK, Folder
+from curation.text import without_secrets
 
 ROWS_PER_PARTITION = 1000
 """Rows of a partition, of lists of up to a million rows."""
@@ -57,7 +59,7 @@ def build_source(
                 spread.add(conform(named, row_schema), order)
             if spread.rows == before:
                 condition = f" where {settings.where}" if settings.where is not None else ""
-                raise SourceError(f"source {settings.name} ({settings.path}): no rows{condition}")
+                raise SourceError(f"source {settings.name} ({without_secrets(settings.path)}): no rows{condition}")
         return _write(spread, folder, outcome_schema(SOURCE_FIELDS, keep))
 
 
@@ -85,9 +87,9 @@ def keep_schema(sources: Sequence[SourceSettings], lists: Sequence[UrlList]) -> 
                     setting, f"{field.name!r} is {field.type} here and {known.type} in source {first}"
                 ) from None
             fields[field.name] = both.field(0), first
-    folded = {name.casefold(): name for name in RESERVED}
+    folded = {fold(name): name for name in RESERVED}
     for name, (_, first) in fields.items():
-        other = folded.setdefault(name.casefold(), name)
+        other = folded.setdefault(fold(name), name)
         if other != name:  # SQL takes the two for one column
             raise ConfigError(
                 f"{setting_path(sources, [s.name for s in sources].index(first))}.columns.keep",

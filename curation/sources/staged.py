@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from curation.row import Reason
 from curation.sources.query import OWN, PLACE, RAW_FIELDS, SAMPLE
-from curation.sources.scratch import Scratch, identifier
+from curation.sources.scratch import Scratch
 from curation.sources.text import HALVED
+from curation.sql import identifier
 
 FLUSH_ROWS = 50_000
 _HELD = ("held_path", "held_offset", "held_length", SAMPLE)
@@ -59,7 +60,7 @@ class Staged:
             self._flush()
 
     def json_values(self, record: dict[str, Any]) -> tuple[str | None, ...]:
-        """The columns' values in a JSON object, as text; remembers the types that it saw."""
+        """The columns' values in a JSON object, as text; remembers the types that it saw. Raises ValueError."""
         return tuple([self._json_text(name, record[name]) if name in record else None for name in self._columns])
 
     def _json_text(self, name: str, value: Any) -> str | None:
@@ -79,7 +80,10 @@ class Staged:
             seen.add(kind)
             return repr(value)
         seen.add(str)
-        return json.dumps(value, ensure_ascii=False)
+        try:
+            return json.dumps(value, ensure_ascii=False)
+        except RecursionError:  # reading goes a little deeper than writing
+            raise ValueError(f"{name!r} is nested too deeply") from None
 
     def _flush(self) -> None:
         if self._rows:

@@ -73,7 +73,7 @@ def scan(file: BinaryIO, size: int) -> Iterator[Member | Damage]:
         empty = 0
         kind, plain_name, length = fields
         start = position + BLOCK
-        if kind not in (b"x", b"g", b"L", b"K") and pax.get("size", "").isdigit():
+        if kind not in (b"x", b"g", b"L", b"K") and re.fullmatch(r"[0-9]{1,19}", pax.get("size", "")):
             length = int(pax["size"])
         if kind in DATALESS:
             length = 0
@@ -93,6 +93,9 @@ def scan(file: BinaryIO, size: int) -> Iterator[Member | Damage]:
             name, pax = None, {}
     if not empty:
         yield Damage(size, f"ends at byte {size} without the mark that ends a tar: it may be cut")
+
+
+_PAX_LENGTH = re.compile(rb"([0-9]{1,9}) ")
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
@@ -125,13 +128,14 @@ def _number(field: bytes) -> int | None:
 def _pax(data: bytes) -> dict[str, str]:
     """Records `LENGTH KEY=VALUE\\n`; what comes after a malformed one is ignored."""
     records = {}
-    while match := re.match(rb"([0-9]{1,9}) ", data):
-        length, end = int(match[1]), len(data)
-        record, data = data[match.end() : length], data[length:]
-        key, equals, value = record.partition(b"=")
-        if length > end or not equals or not value.endswith(b"\n"):
+    start = 0
+    while match := _PAX_LENGTH.match(data, start):
+        end = start + int(match[1])
+        key, equals, value = data[match.end() : end].partition(b"=")
+        if end > len(data) or not equals or not value.endswith(b"\n"):
             break
         records[key.decode("utf-8", "replace")] = value[:-1].decode("utf-8", "backslashreplace")
+        start = end
     return records
 
 

@@ -82,10 +82,11 @@ def _stage(
         url = record.get(settings.columns.url)
         if image is None and not (isinstance(url, str) and normalise_url(url)):
             raise _BadMember(f"no image and no URL among its members: {', '.join(item.members)}")
-    except _BadMember as error:
+        values = staged.json_values(record)
+    except (_BadMember, ValueError) as error:
         staged.add_fault(f"{file.name}:{item.key}", str(error), Reason.SOURCE_IMAGE_UNREADABLE, held)
         return {}
-    staged.add(staged.json_values(record), f"{file.name}:{item.key}", held)
+    staged.add(values, f"{file.name}:{item.key}", held)
     return record
 
 

@@ -17,6 +17,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from curation.decoding import DECODE_ERRORS
 from curation.errors import CorruptionError
 from curation.stream.corpus import MAX_PIXELS
 from curation.stream.sample import Sample
@@ -88,18 +89,7 @@ def _number(facts: dict[str, Any], name: str, otherwise: int) -> int:
     return found if isinstance(found, int) and 0 <= found < 2**31 else otherwise
 
 
-_ERRORS = (
-    OSError,
-    ValueError,
-    IndexError,
-    TypeError,
-    SyntaxError,
-    RuntimeError,
-    KeyError,
-    Image.DecompressionBombError,
-    cv2.error,
-)
-"""What damaged files make decoders raise."""
+_ERRORS = (*DECODE_ERRORS, cv2.error)
 
 
 def _decoded(data: memoryview, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -150,6 +151,15 @@ def _pairs(numbers: Iterable[tuple[int, int]]) -> torch.Tensor:
     return torch.tensor(list(numbers), dtype=torch.int64).reshape(-1, 2)
 
 
+def _leave_signals(worker: int) -> None:
+    """In a worker: the main process answers a signal that the whole group is sent, and still wants batches for it.
+
+    A second SIGTERM, as torch and `multiprocessing` send to workers that do not end, ends it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL))
+
+
 class CorpusLoader:
     """A `DataLoader` over a stream whose state is that of the batches that were handed out."""
 
@@ -177,6 +187,7 @@ class CorpusLoader:
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals,
             **options,
         )
 

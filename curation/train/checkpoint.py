@@ -26,6 +26,7 @@ from torch import Tensor
 
 from curation.errors import CorruptionError
 from curation.storage import storage_errors
+from curation.text import first_line
 
 _NAME = re.compile(r"\d{8}")
 _TEMPORARY = "writing-"
@@ -86,7 +87,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for file in sorted(path.glob("*.safetensors")):
             weights[file.stem] = load_file(file)
     except Exception as error:  # damage makes each of the three formats raise many kinds
-        raise CorruptionError(f"checkpoint file {file} cannot be read: {str(error).splitlines()[0]}") from error
+        raise CorruptionError(f"checkpoint file {file} cannot be read: {first_line(error)}") from error
     return Checkpoint(step, weights, states, facts)
 
 
@@ -107,7 +108,7 @@ def _as_os_error(error: Exception) -> OSError:
     if isinstance(error, OSError):
         return error
     number = int(found[1]) if found else 0
-    return OSError(number or None, os.strerror(number) if number else str(error).splitlines()[0])
+    return OSError(number or None, os.strerror(number) if number else first_line(error))
 
 
 def _steps(folder: Path) -> list[int]:

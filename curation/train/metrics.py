@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 from torch import Tensor
 
-from curation.storage import storage_errors
+from curation.storage import Folder, storage_errors
 
 METRICS = "metrics.jsonl"
 
@@ -34,7 +34,7 @@ class Metrics:
         self._path, board = folder / METRICS, folder / "tensorboard"
         kept = [line for line in read_metrics(folder) if line["step"] <= done]
         with storage_errors(str(self._path)):
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            Folder(str(folder)).write_bytes(METRICS, "".join(json.dumps(line) + "\n" for line in kept).encode())
             board.mkdir(exist_ok=True)
             self._board = EventsWriter(str(board / "events"))
             start = SessionLog(status=SessionLog.START)  # what older files say of this step and later ones is void

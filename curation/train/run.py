@@ -18,7 +18,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,8 @@ from accelerate.utils import GradientAccumulationPlugin
 from curation.config.train import TrainConfig
 from curation.encode.cache import cache_of_all
 from curation.errors import ConfigError, under
-from curation.storage import storage_errors
+from curation.lock import alone
+from curation.storage import Folder, storage_errors
 from curation.stream.loader import CorpusLoader
 from curation.stream.stream import CorpusStream
 from curation.train.grids import clear_grids, draw_reference
@@ -71,7 +72,10 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
     if not config.data.corpora:
         raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
     accelerator = _accelerator(config)
-    with _loop(config, accelerator, watcher or Watcher()) as loop:
+    with (
+        alone(config.output) if accelerator.is_main_process else nullcontext(),
+        _loop(config, accelerator, watcher or Watcher()) as loop,
+    ):
         _run(loop)
     result = finished(config)
     assert result is not None
@@ -132,6 +136,8 @@ def _run(loop: Loop) -> None:
         clear_grids(config, recipe, loop.step)
         draw_reference(config, recipe)
     facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), READ: models_read(config.recipe)}
+    if accelerator.is_main_process:  # or what an earlier training with other settings left would pass for this one's
+        _write(folder, {**facts, **_state(loop), "status": "running"})
     try:
         loop.run()
         if accelerator.is_main_process:
@@ -232,7 +238,4 @@ def _status(error: BaseException) -> str:
 
 
 def _write(folder: Path, facts: dict[str, Any]) -> None:
-    with storage_errors(str(folder / RUN)):
-        temporary = folder / f"{RUN}.tmp"
-        temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, folder / RUN)
+    Folder(str(folder)).write_bytes(RUN, (json.dumps(facts, indent=1) + "\n").encode())

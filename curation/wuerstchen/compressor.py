@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from curation.config.wuerstchen import CompressorSettings
 from curation.errors import ConfigError, CorruptionError
 from curation.models import fetch_file, is_local
+from curation.text import one_line
 from curation.train.recipe import TorchBatch
 from curation.wuerstchen.efficientnet import WIDTH, make_trunk
 from curation.wuerstchen.parts import load_part
@@ -130,7 +131,7 @@ def load_compressor(setting: str, settings: CompressorSettings) -> SemanticCompr
         else:
             compressor.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ConfigError(f"{setting}.file", f"{settings.file} is no {settings.backbone}: {reason}") from None
     return compressor.requires_grad_(False).eval()  # type: ignore[no-any-return]
 
@@ -161,7 +162,7 @@ def _read_weights(setting: str, settings: CompressorSettings) -> dict[str, Tenso
             return load_file(path)
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # other contents than tensors make both formats raise many kinds
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ConfigError(f"{setting}.file", f"{path} cannot be read: {reason}") from None
     for name in ("effnet_state_dict", "state_dict"):
         found = found.get(name, found) if isinstance(found, dict) else None

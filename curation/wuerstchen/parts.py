@@ -17,6 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from curation.config.wuerstchen import PartSettings, TextLayer, TextSettings
 from curation.errors import ConfigError, CorruptionError
 from curation.models import is_local
+from curation.text import one_line
 from curation.train.draws import Draws
 from curation.train.recipe import TorchBatch
 
@@ -148,5 +149,5 @@ def _place(setting: str, given: PartSettings) -> tuple[str, dict[str, str]]:
 
 
 def _fault(setting: str, where: str, cls: Any, error: Exception) -> ConfigError:
-    reason = " ".join(str(error).split())[:300]
+    reason = one_line(error, 300)
     return ConfigError(f"{setting}.model", f"{where} cannot be loaded as a {cls.__name__}: {reason}")

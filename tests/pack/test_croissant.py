@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from curation.sql import nodes
 from tests.pack.make_bank import Packed, pack, picture
 
 
@@ -23,16 +23,6 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 def said(packed: Packed) -> dict[str, Any]:
     data: dict[str, Any] = json.loads((packed.folder / "croissant.json").read_text())
     return data
-
-
-def nodes(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from nodes(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from nodes(inner)
 
 
 def test_it_is_croissant(said: dict[str, Any]) -> None:

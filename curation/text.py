@@ -1,0 +1,32 @@
+"""Words that come from elsewhere, made fit for a message, a terminal or a file."""
+
+from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without what it says below."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException, limit: int | None = None) -> str:
+    """All that an error of a library says, in one line of at most `limit` characters."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def without_secrets(place: str) -> str:
+    """A URL without user, password and query, in which signatures stand; other text as it is."""
+    scheme, there, rest = place.partition("://")
+    if not there or not scheme.replace("+", "").isalnum():
+        return place
+    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def printable(text: str) -> str:
+    """Untrusted text without characters that a terminal would obey, such as escape sequences."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def without_halves(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode()
