@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without what it says below."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
 
 
 def one_line(error: BaseException, limit: int | None = None) -> str:

@@ -166,17 +166,31 @@ def test_stored_bytes_stand_where_the_ledger_says(tmp_path: Path) -> None:
     assert members == stored
 
 
-@pytest.mark.parametrize("what", ["while writing", "at once"])
+@pytest.mark.parametrize("what", ["while writing", "at once", "a tar", "a tar of small images"])
 def test_disk_full_is_one_clear_error(tmp_path: Path, what: str) -> None:
     """On a file system of 256 KiB, in a mount namespace of our own."""
     writes = {
         "at once": "folder.write_bytes('big', bytes(4_000_000))",
         "while writing": "[folder.write_bytes(f'f{i}', bytes(100_000)) for i in range(50)]",
+        "a tar": "into_tar(100_000)",
+        "a tar of small images": "into_tar(3_000)",
     }
     script = f"""
 import sys
 from curation.errors import StorageError
 from curation.storage import Folder
+from curation.tar import NewTar
+
+def into_tar(size):
+    tar = NewTar(folder, "images.tar")
+    try:
+        for i in range(200):
+            tar.add(f"{{i}}.jpg", bytes(size))
+        tar.commit()
+    except StorageError:
+        tar.abandon()
+        raise
+
 folder = Folder(sys.argv[1])
 try:
     {writes[what]}

@@ -7,10 +7,13 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curation.fetch import guard
 from curation.fetch.guard import BlockedAddress, Guard, GuardedResolver, is_disguised
 
 PRIVATE = """
@@ -80,6 +83,30 @@ def test_names_and_odd_spellings_resolve_to_nothing_private(host: str) -> None:
     with pytest.raises(BlockedAddress, match=r"127\.0\.0\.1 is not public"):
         asyncio.run(resolve())
     assert asyncio.run(resolve("127.0.0.0/8")) == ["127.0.0.1"]
+
+
+def test_names_that_hang_do_not_keep_good_ones_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def look_up(host: str, port: int, family: int) -> list[Any]:
+        if host.startswith("hangs"):
+            answered.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))]
+
+    async def resolve() -> str:
+        resolver = GuardedResolver(Guard(), concurrency=100)
+        waiting = [asyncio.create_task(resolver.resolve(f"hangs-{i}.example", 80)) for i in range(99)]
+        try:
+            await asyncio.sleep(0)
+            (found,) = await asyncio.wait_for(resolver.resolve("good.example", 80), 30)
+            return found["host"]
+        finally:
+            answered.set()
+            await asyncio.gather(*waiting)
+            await resolver.close()
+
+    monkeypatch.setattr(guard, "_look_up", look_up)
+    assert asyncio.run(resolve()) == "93.184.216.34"
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b"])

@@ -114,7 +114,11 @@ def test_nothing_of_this_machine_is_published(whole: Packed) -> None:
     config = {
         "name": "x",
         "output": "/data/out",
-        "source": [{"path": "/home/a/list.parquet"}, {"path": "s3://bucket/list/*.parquet"}],
+        "source": [
+            {"path": "/home/a/list.parquet"},
+            {"path": "s3://bucket/list/*.parquet"},
+            {"path": "https://u:p@h/l?sig=1"},
+        ],
         "stages": {
             "score": {"clip": {"model": "/models/clip", "revision": None}, "aesthetic": "~/heads/linear.pth"},
             "caption": {"model": "org/vlm", "endpoint": "http://10.0.0.7:8000/v1", "api_key_env": "OUR_KEY"},
@@ -123,7 +127,7 @@ def test_nothing_of_this_machine_is_published(whole: Packed) -> None:
     }
     assert published(config) == {
         "name": "x",
-        "source": [{"path": "list.parquet"}, {"path": "s3://bucket/list/*.parquet"}],
+        "source": [{"path": "list.parquet"}, {"path": "s3://bucket/list/*.parquet"}, {"path": "https://h/l"}],
         "stages": {
             "score": {"clip": {"model": "clip", "revision": None}, "aesthetic": "linear.pth"},
             "caption": {"model": "org/vlm"},

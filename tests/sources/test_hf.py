@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,41 @@ def test_code_in_a_dataset_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"source\.path: Dataset scripts are no longer supported"):
         build(tmp_path / "out", {"kind": "hf", "path": str(path)})
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "named", ["{outside}", "../secret.csv", "http://127.0.0.1:{port}/x.csv", "hf://datasets/a/b/x.csv"]
+)
+def test_a_card_names_files_of_the_dataset_alone(tmp_path: Path, named: str) -> None:
+    """Others are not so much as asked for."""
+    (tmp_path / "secret.csv").write_text("url,TEXT\nhttp://a/1,secret\n")
+    path = tmp_path / "set"
+    path.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        file = named.format(outside=tmp_path / "secret.csv", port=server.getsockname()[1])
+        split = [{"split": "train", "path": file}]
+        card = {"configs": [{"config_name": "default", "data_files": split}]}
+        (path / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
+        with pytest.raises(ConfigError, match=r"source\.path: .* is no file of the dataset"):
+            build(tmp_path / "out", {"kind": "hf", "path": str(path)})
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_link_out_of_a_dataset_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_text("url,TEXT\nhttp://a/1,secret\n")
+    path = tmp_path / "set"
+    path.mkdir()
+    (path / "train.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(ConfigError, match=r"source\.path: .* is no file of the dataset"):
+        build(tmp_path / "out", {"kind": "hf", "path": str(path)})
+
+
+def test_a_card_of_ones_own_files_is_followed(tmp_path: Path, folder: dict[str, Any]) -> None:
+    card = {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": ["train-1.*"]}]}]}
+    (Path(folder["path"]) / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
+    assert sorted(by_url(build(tmp_path / "out", folder))) == urls(6, 10)
 
 
 def test_a_damaged_file(tmp_path: Path, folder: dict[str, Any]) -> None:

@@ -63,10 +63,11 @@ def test_lines_that_are_no_objects(tmp_path: Path) -> None:
         b'{"n": ' + b"9" * 5000 + b"}",
         b'{"url": "' + b"x" * 2_000_000 + b'"}',
         {"url": "http://a/4"},
+        *(b'{"url": ' + b"[" * depth + b"]" * depth + b"}" for depth in range(700, 1000, 3)),
     )
     assert sorted(by_url(table)) == ["http://a/1", "http://a/4"]
-    assert reasons(table) == {None: 2, "invalid_url": 9}
-    assert [detail.split(":")[1] for detail in faults(table)] == ["10", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert reasons(table) == {None: 2, "invalid_url": 9 + 100}
+    assert sorted(int(detail.split(":")[1]) for detail in faults(table)) == [*range(2, 11), *range(12, 112)]
 
 
 def test_where_and_limit(tmp_path: Path) -> None:

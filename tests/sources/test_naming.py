@@ -85,6 +85,11 @@ def test_normal_form_of_odd_addresses(url: str) -> None:
     check(url)
 
 
+@pytest.mark.parametrize("url", ["http://a/\ud800", "http://a/b?\udfff", "http://\ud800/", "\ud800"])
+def test_half_a_surrogate_pair_is_in_no_address(url: str) -> None:
+    assert normalise_url(url) is None
+
+
 def test_normal_form_of_random_addresses() -> None:
     rng = random.Random(0)
     pieces = [

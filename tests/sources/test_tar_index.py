@@ -138,7 +138,9 @@ def test_hostile_extension_headers() -> None:
         return info.tobuf(tarfile.GNU_FORMAT)
 
     good = tar([("good.jpg", b"yes")])
-    for body in (b"99999999 path=x\n", b"0 path=x\n", b"-5 path=x\n", b"12 size=1e9\n", b"x" * 600, b"9 size=-\n"):
+    lengths = [b"10 size=\xc2\xb2\n", b"5009 size=" + b"9" * 4998 + b"\n"]  # digits to Python, and too many of them
+    odd = [b"99999999 path=x\n", b"0 path=x\n", b"-5 path=x\n", b"12 size=1e9\n", b"x" * 600, b"9 size=-\n", *lengths]
+    for body in odd:
         padded = body + bytes(-len(body) % BLOCK)
         assert contents(header(b"x", len(body)) + padded + good) == [("good.jpg", b"yes")]
     long = b"n" * (2 * EXTENSION_LIMIT)

@@ -11,11 +11,13 @@ from types import TracebackType
 
 
 class RangeServer:
-    """`url` serves `folder`; `stalls` and `failures` say how many of the next tar ranges never come, or answer 500."""
+    """`url` serves `folder`; `stalls` and `failures` say how many of the next tar ranges never come, or answer 500.
+    Without `ranges` it gives whole files, as many plain web servers do."""
 
     def __init__(self, folder: Path) -> None:
         self.sent: Counter[str] = Counter()
         self.stalls = self.failures = 0
+        self.ranges = True
         self._over = threading.Event()
         owner = self
 
@@ -42,7 +44,7 @@ class RangeServer:
                     if owner.failures > 0:
                         owner.failures -= 1
                         return self._send(500, b"")
-                if not asked:
+                if not asked or not owner.ranges:
                     return self._send(200, data, body)
                 first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
                 owner.sent[path.name] += last + 1 - first

@@ -52,6 +52,12 @@ def test_what_never_comes_is_given_up_with_the_shard_named(stream: Make, server:
         keys(afar)
 
 
+def test_a_server_without_ranges_is_told_so(stream: Make, server: RangeServer) -> None:
+    server.ranges = False
+    with pytest.raises(StorageError, match=r"shards/\d+\.tar.*it knows no ranges"):
+        keys(stream(corpora=[{"path": server.url}], run={"retries": 0}))
+
+
 def test_the_cache_downloads_each_shard_once(stream: Make, server: RangeServer, corpus: Path, tmp_path: Path) -> None:
     run = {"cache": str(tmp_path / "cache")}
     one = stream(corpora=[{"path": server.url}], run=run)

@@ -153,6 +153,16 @@ def test_a_line_of_pixels_is_not_enlarged_to_gigabytes() -> None:
         Decoder()(sample(jpg=image), (1024, 1024))
 
 
+def test_a_picture_that_only_its_exif_data_spoil_is_damaged() -> None:
+    """Turned upright, its EXIF data are written anew, and a width that is a text cannot be."""
+    entries = struct.pack("<HHHIIHHII", 2, 0x0100, 2, 6, 38, 0x0112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + entries + bytes(4) + b"broad\0"
+    image = encoded(pixels(1, (64, 48)))
+    spoilt = image[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + image[2:]
+    with pytest.raises(CorruptionError):
+        Decoder()(sample(jpg=spoilt), (32, 32))
+
+
 def test_an_image_whose_header_promises_more_than_fits_is_not_decoded() -> None:
     image = encoded(pixels(1, (64, 64)), "png")
     header = struct.pack(">II", 60_000, 60_000)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import os
+import signal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,19 @@ def test_small_pictures_are_enlarged_only_where_that_is_wanted(stream: Make) -> 
     assert enlarged["original_sizes"].tolist() == [[height, width]] * 12
     again = torch.nn.functional.avg_pool2d(enlarged["pixels"].float(), 2)
     assert (again - packed["pixels"]).abs().mean() < 3
+
+
+def test_a_signal_to_all_of_the_group_leaves_the_workers_at_work(stream: Make) -> None:
+    loader, alone = CorpusLoader(stream(), workers=2), CorpusLoader(stream())
+    found = iter(loader)
+    keys = [next(found)["keys"]]
+    workers = multiprocessing.active_children()
+    assert len(workers) >= 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    assert keys + [batch["keys"] for batch in found] == batches(alone)
 
 
 @pytest.mark.parametrize("workers", [0, 3])
