@@ -46,4 +46,4 @@ peers: .venv-peers/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-peers runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.cache_steps import koala_step, prior_step
 from benchmarks.measure import Case, alternate, report, wall_seconds
 from benchmarks.pack import Photos, _work
-from benchmarks.photos import cut
+from benchmarks.photos import cut, material
 from curation.config import EncodeSettings, PackSettings
 from curation.config.stream import StreamSettings
 from curation.encode.encoder import Encoder
@@ -210,7 +210,8 @@ def main() -> None:
             )
             cases.append(Case(f"a step of {title}, small models", "s", times.pop("ours"), times, goal="< pixels"))
     notes = [
-        f"{given.samples} photos, one process, medians of {given.rounds} rounds in turn; JPEGs of quality {QUALITY}",
+        f"{given.samples} pictures, {material()}; JPEGs of quality {QUALITY}",
+        f"one process, medians of {given.rounds} rounds in turn",
         "pixels with embeddings: the same shards as without; captions are then encoded in training",
     ]
     report("cache", cases, notes)

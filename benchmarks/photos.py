@@ -6,6 +6,7 @@ Real photos give JPEGs their real size and decoding time, which rendered ones do
 from __future__ import annotations
 
 import math
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,10 +19,13 @@ from curation.scenes.dice import Dice
 from curation.scenes.render import render
 from curation.scenes.scene import random_scene
 
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
-"""Nine photos of 5 to 24 megapixels, beside the checkout on the machines that have them."""
-LONG_SIDE = 2600
-"""Pixels; the longest side that `cut` is meant for. Photos are held scaled down to a little above it."""
+PHOTOS = Path(os.environ.get("CURATION_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "photos"
+"""Nine photos of 5 to 24 megapixels: in the folder `CURATION_SHARED`, or `shared` beside the checkout."""
+
+
+def material() -> str:
+    """What `cut` cuts from, for the notes of a benchmark."""
+    return "cut from photos" if photo_files() else "rendered scenes, for there are no photos here"
 
 
 def photo_files() -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from curation.bank import ImageBank
 from curation.encode.cache import EMPTY_FILE
-from curation.errors import ConfigError, CorruptionError, RunError, StorageError
+from curation.errors import ConfigError, CorruptionError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
 from curation.storage import TEMP_MARK, Folder
 from curation.stream.corpus import open_corpus
@@ -35,14 +35,14 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
     Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
     failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`:
     remove files that nothing names (only while no run is going on). A packed corpus by itself will do as `output`: then
-    its shards and its index are checked. Raises RunError if `output` holds no stages.
+    its shards and its index are checked. Raises ConfigError if `output` holds no stages.
     """
     if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
         return list(_check_corpus(output, deep))
     folders = [output.child(name) for name in output.folders()]
     manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
     if not manifests:
-        raise RunError(f"{output.url} holds no stages of a run")
+        raise ConfigError("OUTPUT", f"{output.url} holds no stages of a run")
     findings: list[Finding] = []
     for folder, manifest in manifests.items():
         if manifest is None:

@@ -15,10 +15,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.config import Config
+from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError
+from curation.text import one_line
 
 M = TypeVar("M", bound=BaseModel)
+
+
+_KINDS: dict[type[BaseModel], tuple[tuple[str, ...], str]] = {
+    TrainConfig: (("recipe",), "a training, for train_hook.py or `curate train`"),
+    AblateConfig: (("arms", "grid"), "an ablation, for `curate plan` or `curate ablate`"),
+    Config: (("source", "stages"), "a curation, for `curate plan` or `curate run`"),
+}
+"""Keys that only one kind of file has at its top, and what takes such a file."""
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -31,8 +41,13 @@ def load_train_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainC
     return load(path, overrides, model=TrainConfig)
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), *, model: type[M]) -> M:
-    """Read `path` and apply `overrides` ("stages.select.top=1000", values in YAML). Raises ConfigError."""
+def load(
+    path: str | Path, overrides: Iterable[str] = (), *, model: type[M], dotted: Mapping[str, int] | None = None
+) -> M:
+    """Read `path` and apply `overrides` ("stages.select.top=1000", values in YAML). Raises ConfigError.
+
+    `dotted`: settings below which, so many keys deep, the rest of an override's path is one key.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -40,14 +55,31 @@ def load(path: str | Path, overrides: Iterable[str] = (), *, model: type[M]) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("", f"cannot read config file {path}: {error}") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Once)  # a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError("", f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError("", f"{path} is not YAML: {one_line(error)}") from None
     if not isinstance(data, dict):
         raise ConfigError("", f"{path} must hold settings as `key: value`, found {type(data).__name__}")
+    for kind, (keys, command) in _KINDS.items():
+        if model is not kind and any(key in data for key in keys):
+            raise ConfigError("", f"{path} holds the settings of {command}")
     for override in overrides:
-        _apply(data, override)
+        _apply(data, override, dotted or {})
     return make(data, model=model)
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping, of which YAML's own rule is to forget one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    told = f"{key.value!r} stands twice, again in line {key.start_mark.line + 1}"
+                    raise yaml.constructor.ConstructorError(None, None, told)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def make_config(data: Mapping[str, Any]) -> Config:
@@ -66,27 +98,29 @@ def make(data: Mapping[str, Any], *, model: type[M], under: str = "") -> M:
         raise _explain(error, model, under) from None
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, Any], override: str, dotted: Mapping[str, int]) -> None:
     path, equals, text = override.partition("=")
     path = path.strip()
     if not equals or not all(path.split(".")):
-        raise ConfigError("--set", f"{override!r} is not of the form stages.select.top=1000")
+        raise ConfigError("--set", f"{override!r} is not of the form dotted.path=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(path, f"the value {text!r} is not YAML") from None
-    assign(data, path, value)
+    assign(data, path, value, dotted)
 
 
-def assign(data: dict[str, Any], path: str, value: Any) -> None:
+def assign(data: dict[str, Any], path: str, value: Any, dotted: Mapping[str, int] | None = None) -> None:
     """Put `value` at the dotted `path` into plain settings, in place. Raises ConfigError where the path leads nowhere.
 
-    Mappings on the way are made where they lack. A key that is itself dotted, as in an ablation's overrides, is found.
+    Mappings on the way are made where they lack. `dotted` as in `load`.
     """
     keys = path.split(".")
+    if (depth := (dotted or {}).get(keys[0])) is not None and len(keys) > depth:
+        keys = [*keys[:depth], ".".join(keys[depth:])]
     node: Any = data
     for depth, key in enumerate(keys):
-        where, rest = ".".join(keys[: depth + 1]), ".".join(keys[depth:])
+        where = ".".join(keys[: depth + 1])
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigError(where, f"is a list of {len(node)}; use an index from 0 to {len(node) - 1}")
@@ -95,9 +129,6 @@ def assign(data: dict[str, Any], path: str, value: Any) -> None:
             else:
                 node = node[int(key)]
         elif isinstance(node, dict):
-            if rest in node:
-                node[rest] = value
-                return
             if depth == len(keys) - 1:
                 node[key] = value
             else:
@@ -106,6 +137,10 @@ def assign(data: dict[str, Any], path: str, value: Any) -> None:
                 node = node[key]
         else:
             raise ConfigError(".".join(keys[:depth]), f"is the value {node!r} and has no setting {key!r}")
+
+
+_PLAIN = {"tuple_type": "must be a list, as [a, b]", "model_type": "must hold settings as `key: value`"}
+"""pydantic's words where they speak of Python."""
 
 
 def _explain(error: ValidationError, model: type[BaseModel], under: str) -> ConfigError:
@@ -124,7 +159,7 @@ def _explain(error: ValidationError, model: type[BaseModel], under: str) -> Conf
         return ConfigError(path, f"unknown setting; {hint}")
     if first["type"] == "missing":
         return ConfigError(path, "is required")
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"], first["msg"].removeprefix("Value error, "))
     return ConfigError(path, f"{message} (given: {given!r})" if not isinstance(given, dict) else message)
 
 

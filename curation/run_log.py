@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from curation.config import Config
-from curation.errors import RunError
+from curation.errors import ConfigError, RunError
 from curation.fragments import Manifest
 from curation.stage import Stage
 from curation.storage import Folder
@@ -119,10 +119,12 @@ def _now() -> str:
 
 
 def read_run(output: Folder) -> dict[str, Any]:
-    """The last run's `run.json`. Raises RunError if there was none in this folder."""
+    """The last run's `run.json`. Raises ConfigError if there was none in this folder, RunError if it cannot be read."""
     if not output.exists(RUN_FILE):
-        raise RunError(f"{output.url} holds no run: there is no {RUN_FILE}")
+        raise ConfigError("OUTPUT", f"{output.url} holds no run: there is no {RUN_FILE}")
     data = output.read_json(RUN_FILE)
+    if isinstance(data, dict) and "recipe" in (data.get("config") or {}):
+        raise ConfigError("OUTPUT", f"{output.url} holds a training; its report is {output.path('report.html')}")
     if not isinstance(data, dict) or data.get("format") != 1:
         raise RunError(f"{output.path(RUN_FILE)} is not of a format that this version reads")
     return data

@@ -51,7 +51,7 @@ def run(
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
 ) -> None:
     """Run the journey from source to shards; finished stages are not run again."""
-    _check_engine(engine)
+    _check_engine(engine, address)
     settings = load_config(config, _given(sets, output))
     log_to(settings.output)
     from pipelines.curate import run as run_journey
@@ -79,6 +79,7 @@ def plan(
         from pipelines.ablate_plan_text import show_plan
 
         return show_plan(_load_ablation(config, sets, output), out)
+    from curation.pack.buckets import least_side
     from pipelines.curate import plan as plan_journey
 
     settings = load_config(config, _given(sets, output))
@@ -90,6 +91,9 @@ def plan(
         table.add_row(p.stage, p.state, rows, kept, p.detail, escape(p.folder))
     out.print(f"output  {escape(settings.output)}")
     out.print(table)
+    if settings.stages.fetch.min_side < (least := least_side(settings.stages.pack)):
+        told = f"fetch lets pictures of {settings.stages.fetch.min_side} pixels through, which layout rejects after all"
+        out.print(f"note    {told} else was paid for: stages.fetch.min_side={least} does not")
 
 
 @app.command()
@@ -131,7 +135,7 @@ def ablate(
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; without it one starts here.")] = None,
 ) -> None:
     """Test a claim about data: arms, corpora, students, verdict; what is finished is not done again."""
-    _check_engine(engine)
+    _check_engine(engine, address)
     settings = _load_ablation(config, sets, output)
     check_training()
     log_to(settings.output)
@@ -165,7 +169,9 @@ def report(output: OutputFolder) -> None:
 @app.command()
 def index(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL with WebDataset tars.")],
-    resolution: Annotated[int, typer.Option(help="Aspect buckets hold about this many pixels squared.")] = 1024,
+    resolution: Annotated[
+        int, typer.Option(min=16, max=8192, help="Aspect buckets hold about this many pixels squared.")
+    ] = 1024,
 ) -> None:
     """Write an index for tars that were packed elsewhere, so that training can stream them."""
     from curation.stream.foreign import index_tars
@@ -195,9 +201,11 @@ def fsck(
         raise typer.Exit(1)
 
 
-def _check_engine(engine: str) -> None:
+def _check_engine(engine: str, address: str | None) -> None:
     if engine not in ("ray", "local"):
         raise ConfigError("--engine", f"{engine!r} is no engine; choose ray or local")
+    if engine == "local" and address is not None:
+        raise ConfigError("--address", "is of a Ray cluster; --engine local does without Ray")
 
 
 def _load_ablation(config: Path, sets: list[str], output: str | None) -> Any:

@@ -25,14 +25,15 @@ from curation.errors import RunError
 from curation.fetch.stage import FetchStage
 from curation.fragments import Fragment, Manifest, committed
 from curation.lock import alone
-from curation.pack.captions import check_primary
+from curation.pack.captions import check_primary, check_told
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
 from curation.report import write_report
 from curation.row import CLIP_EMBEDDING, FETCH_FIELDS
 from curation.run_log import RunLog
 from curation.score.stage import ScoreStage
-from curation.select.stage import Select, check_rules
+from curation.select.rules import check_rules, check_syntax
+from curation.select.stage import Select
 from curation.sources.source import Source
 from curation.stage import Pooled, Solo, Stage
 from curation.storage import Folder
@@ -104,6 +105,8 @@ def plan(config: Config) -> list[Planned]:
 
 def _check(config: Config, stages: list[Stage]) -> None:
     """Refuse rules and operators that cannot work, as soon as the source's columns are known."""
+    check_told(config)
+    check_syntax(config.stages.select)
     source, fetch = stages[0], stages[1]
     listed = pa.schema([(name, pa.null()) for source in config.sources for name in source.columns.keep])
     for stage in stages:

@@ -68,7 +68,7 @@ Where things are
 
 What to try next (in an activated .venv, or with .venv/bin/ before each command)
   curate plan {CONFIG}                                        everything is cached
-  curate plan {CONFIG} --set stages.select.where='sharpness >= 60'   only the cheap stages would run
+  curate plan {CONFIG} --set stages.pack.quality=90   only the last stages would run
   curate explain {output} URL                                  a row's whole journey
   curate fsck {output} --deep                                  every row accounted for, every hash right
   python -m pipelines.demo --fresh --count 2000                          a larger gallery"""

@@ -152,3 +152,44 @@ def test_a_setting_inside_a_larger_file_has_its_whole_path() -> None:
     with pytest.raises(ConfigError) as caught:
         make(minimal(fetch={"min_sid": 3}), model=Config, under="base")
     assert str(caught.value) == "base.stages.fetch.min_sid: unknown setting; did you mean 'min_side'?"
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("name: x\noutput: o\nstages: {}\nsource: {kind: txt, path: a}\nstages: {pack: {}}\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml is not YAML: 'stages' stands twice, again in line 5"):
+        load_config(path)
+    path.write_text("base: &b {kind: txt}\nname: x\noutput: o\nsource: {<<: *b, path: a}\n")
+    with pytest.raises(ConfigError, match="base: unknown setting"):  # merged keys are none that stand twice
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "loader", "said"),
+    [
+        ("recipe: {kind: koala}", load_config, "the settings of a training, for train_hook.py"),
+        ("arms: {a: {}, b: {}}", load_config, "the settings of an ablation"),
+        ("source: {kind: txt, path: a}", load_train_config, "the settings of a curation"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_its_kind(tmp_path: Path, text: str, loader: Any, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: x\n{text}\n")
+    with pytest.raises(ConfigError, match=said):
+        loader(path)
+
+
+def test_yamls_no_is_a_precision(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    recipe = "recipe: {kind: koala, teacher: {model: m}}"
+    path.write_text(f"name: x\noutput: o\n{recipe}\ndata: {{batch: 2}}\nloop: {{steps: 1, precision: no}}\n")
+    assert load_train_config(path).loop.precision == "no"
+
+
+@pytest.mark.parametrize("captions", ["{primary: 0}", "{primary: -1}", "{primary: .inf}"])
+def test_captions_of_a_training_have_weights(tmp_path: Path, captions: str) -> None:
+    path = tmp_path / "train.yaml"
+    recipe = "recipe: {kind: koala, teacher: {model: m}}"
+    path.write_text(f"name: x\noutput: o\n{recipe}\ndata: {{batch: 2, captions: {captions}}}\nloop: {{steps: 1}}\n")
+    with pytest.raises(ConfigError, match="data: `captions` needs weights"):
+        load_train_config(path)

@@ -19,7 +19,7 @@ from curation.config.ablate import AblateConfig
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError
 from curation.load import assign, load, make
-from curation.pack.captions import ALT
+from curation.pack.captions import kinds_told
 from curation.stream.sample import EMPTY, PRIMARY
 
 _GIVEN = ("name", "output", "train.name", "train.output", "train.seed", "train.data.corpora")
@@ -65,7 +65,7 @@ class Difference:
 
 def load_ablate_config(path: str | Path, overrides: Iterable[str] = ()) -> AblateConfig:
     """Settings of an ablation and of all its arms, checked; as `curation.load.load`. Raises ConfigError."""
-    config = load(path, overrides, model=AblateConfig)
+    config = load(path, overrides, model=AblateConfig, dotted={"arms": 2, "grid": 3})
     expand(config)
     return config
 
@@ -187,15 +187,10 @@ def _arm(config: AblateConfig, name: str, levels: Mapping[str, str]) -> Arm:
 
 def _check_captions(curation: Config, training: TrainConfig) -> None:
     """Refuse kinds of caption that the corpus cannot have, as far as settings tell. Raises ConfigError."""
-    stages = curation.stages
-    if stages.score is not None and any(":" in op for op in stages.score.ops):  # it may write captions
-        return
-    columns = {column for source in curation.sources for column in source.columns.keep}
-    there = [PRIMARY, EMPTY, ALT, *(stages.caption.kinds if stages.caption is not None else ())]
-    there += sorted(column.removeprefix("caption_") for column in columns if column.startswith("caption_"))
+    there = kinds_told(curation)
     for kind, weight in training.data.captions.items():
-        if weight and kind not in there:
-            known = ", ".join(dict.fromkeys(there))
+        if weight and there is not None and kind not in (PRIMARY, EMPTY, *there):
+            known = ", ".join((PRIMARY, EMPTY, *there))
             raise ConfigError(f"train.data.captions.{kind}", f"the corpus has no such captions; there is {known}")
 
 
@@ -212,7 +207,7 @@ def _placed(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, Any]
     places: dict[str, tuple[str, Any]] = {}
     for where, overrides in parts.items():
         for path, value in overrides.items():
-            if not all(path.split(".")) or path == "train":
+            if not all(path.split(".")) or path in ("train", "stages"):  # whole, they would leave nothing of the base
                 raise ConfigError(
                     f"{where}.{path}", "is no dotted path like stages.pack.resolution or train.loop.steps"
                 )

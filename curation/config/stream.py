@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -58,10 +59,15 @@ class StreamSettings(Settings):
 
     @model_validator(mode="after")
     def _together(self) -> StreamSettings:
-        weighted = [corpus.weight is not None for corpus in self.corpora]
-        if any(weighted) and not all(weighted):
-            raise ValueError("each of the `corpora` has a weight, or none has")
-        weights = self.captions.values()
-        if not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
-            raise ValueError("`captions` needs weights of at least 0, and one over 0")
+        check_weights(self.corpora, self.captions)
         return self
+
+
+def check_weights(corpora: Sequence[CorpusSettings], captions: Mapping[str, float]) -> None:
+    """Raises ValueError where they cannot be weights of one mixture."""
+    weighted = [corpus.weight is not None for corpus in corpora]
+    if any(weighted) and not all(weighted):
+        raise ValueError("each of the `corpora` has a weight, or none has")
+    weights = captions.values()
+    if not all(0 <= weight < float("inf") for weight in weights) or not sum(weights):
+        raise ValueError("`captions` needs weights of at least 0, and one over 0")

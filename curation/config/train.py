@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from curation.config.base import Settings
 from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings
-from curation.config.stream import CorpusSettings, ReadRun, StreamSettings
+from curation.config.stream import CorpusSettings, ReadRun, StreamSettings, check_weights
 from curation.config.wuerstchen import StageBSettings, StageCSettings
 
 RecipeSettings = Annotated[
@@ -45,6 +45,11 @@ class DataSettings(Settings):
     run: ReadRun = ReadRun()
     """Speed only."""
 
+    @model_validator(mode="after")
+    def _together(self) -> DataSettings:
+        check_weights(self.corpora, self.captions)
+        return self
+
     def stream(self, seed: int) -> StreamSettings:
         """What the stream takes of these."""
         kept = self.model_dump(exclude={"resolution", "upscale", "workers"})
@@ -79,6 +84,11 @@ class EmaSettings(Settings):
     """Steps between updates."""
 
 
+def _no(given: Any) -> Any:
+    """YAML reads a plain `no` as false."""
+    return "no" if given is False else given
+
+
 class LoopSettings(Settings):
     """The loop."""
 
@@ -86,7 +96,7 @@ class LoopSettings(Settings):
     """Optimiser steps."""
     accumulate: int = Field(1, ge=1)
     """Batches of a step."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Annotated[Literal["no", "bf16", "fp16"], BeforeValidator(_no)] = "no"
     """Of forward passes and frozen models; weights that learn stay in fp32."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time."""

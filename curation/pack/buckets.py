@@ -57,6 +57,19 @@ class Buckets:
         return np.searchsorted(self._borders, widths / heights).astype(np.int64)
 
 
+def least_side(settings: PackSettings) -> int:
+    """Pixels that the shorter side of an image must have at least, or it fits no bucket; 0 where any will do."""
+    if settings.buckets == "none" or settings.upscale or settings.fit == "pad":
+        return 0
+    return min(min(size) for size in _sizes(settings))
+
+
+def _sizes(settings: PackSettings) -> list[Size]:
+    if settings.buckets == "auto":
+        return sdxl_sizes(settings.resolution)
+    return [tuple(size) for size in settings.buckets]  # type: ignore[misc]
+
+
 @dataclass(frozen=True)
 class Targets:
     """What images [N] become: sizes in pixels (int64 [N]), and whether one is too small for that (bool [N])."""
@@ -83,8 +96,7 @@ def targets(widths: npt.NDArray[np.int64], heights: npt.NDArray[np.int64], setti
             np.maximum(1, np.floor(sides * scale + 0.5)).astype(np.int64) for sides in (widths, heights)
         )
         return Targets(new_widths, new_heights, np.zeros(len(widths), bool))
-    auto = settings.buckets == "auto"
-    buckets = Buckets(sdxl_sizes(settings.resolution) if auto else [tuple(size) for size in settings.buckets])  # type: ignore[misc]
+    buckets = Buckets(_sizes(settings))
     sizes = np.array(buckets.sizes, np.int64).reshape(-1, 2)[buckets.nearest(widths, heights)]
     new_widths, new_heights = sizes[:, 0], sizes[:, 1]
     narrow, low = widths < new_widths, heights < new_heights

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.config import PackSettings
+from curation.config import Config, PackSettings
 from curation.errors import ConfigError
 
 ALT = "alt"
@@ -29,6 +29,33 @@ def caption_kinds(schema: pa.Schema, primary: str) -> tuple[str, ...]:
     if primary not in kinds:
         raise ConfigError("stages.pack.primary", f"no stage writes captions of kind {primary!r}; there is {kinds}")
     return (primary, *(kind for kind in kinds if kind != primary))
+
+
+def kinds_told(config: Config) -> tuple[str, ...] | None:
+    """All kinds that the corpus of `config` can have, before anything has run; None where operators of one's own may
+    write more."""
+    stages, sources = config.stages, config.sources
+    if stages.score is not None and any(":" in op for op in stages.score.ops):
+        return None
+    kept = [match["kind"] for source in sources for name in source.columns.keep if (match := _COLUMN.fullmatch(name))]
+    images = any(source.kind in ("webdataset", "img2dataset") for source in sources)  # have texts of their own
+    alt = [ALT] if images or any(source.columns.alt_text is not None for source in sources) else []
+    return tuple(dict.fromkeys([*alt, *(stages.caption.kinds if stages.caption is not None else ()), *sorted(kept)]))
+
+
+def check_told(config: Config) -> None:
+    """Refuse a primary kind, or one to be encoded, that no stage will write and no list holds. Raises ConfigError."""
+    there, stages = kinds_told(config), config.stages
+    if there is None:
+        return
+    wanted = {"stages.pack.primary": [stages.pack.primary]}
+    if stages.encode is not None:
+        wanted["stages.encode.texts"] = [kind for kind in stages.encode.texts if kind != "primary"]
+    for setting, kinds in wanted.items():
+        for kind in kinds:
+            if kind not in there:
+                why = "no source names `columns.alt_text`" if kind == ALT else "no stage writes such captions"
+                raise ConfigError(setting, f"{kind!r}: {why}; there is {', '.join(there) or 'none'}")
 
 
 def _is_text(kind: pa.DataType) -> bool:

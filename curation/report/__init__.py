@@ -20,7 +20,7 @@ REPORT = "report.html"
 def write_report(output: Folder) -> str:
     """Write `report.html` for the last run in `output` and return its path.
 
-    Raises RunError where `output` holds no run, StorageError where its fragments cannot be read.
+    Raises ConfigError where `output` holds no run, StorageError where its fragments cannot be read.
     """
     page = render(collect(output))
     output.write_bytes(REPORT, page.encode("utf-8"))

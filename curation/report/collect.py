@@ -26,7 +26,7 @@ from curation.storage import Folder
 def collect(output: Folder) -> RunFacts:
     """Everything that the report of `output` shows.
 
-    Raises RunError where `output` holds no run, and StorageError where a fragment that should be there is not.
+    Raises ConfigError where `output` holds no run, and StorageError where a fragment that should be there is not.
     """
     record = read_record(output)
     seed = int(record.config.get("seed") or 0)

@@ -64,7 +64,7 @@ class RunRecord(_Record):
 
 
 def read_record(output: Folder) -> RunRecord:
-    """The output's run. Raises RunError where there is none, or where it cannot be read."""
+    """The output's run. Raises ConfigError where there is none, RunError where it cannot be read."""
     try:
         return RunRecord.model_validate(read_run(output))
     except ValidationError as error:

@@ -73,6 +73,15 @@ def check_rules(settings: SelectSettings, schema: pa.Schema) -> None:
             )
 
 
+def check_syntax(settings: SelectSettings) -> None:
+    """Refuse rules that are no SQL over single rows, whatever columns there are. Raises ConfigError."""
+    rules = ((WHERE, settings.where), (BY, settings.by), (PREFER, settings.dedup.prefer))
+    with connect() as connection:
+        for setting, sql in rules:
+            if sql is not None:
+                _parse(connection, setting, sql)
+
+
 def compile_rules(settings: SelectSettings, schema: pa.Schema) -> Rules:
     """The rules over a table of `schema`. Raises ConfigError naming the setting."""
     dedup = settings.dedup

@@ -50,7 +50,8 @@ def index_tars(url: str, resolution: int = 1024) -> dict[str, Any]:
     """
     folder = Folder(url)
     if folder.exists(MANIFEST):
-        raise ConfigError("FOLDER", f"{url} has a {MANIFEST} already: it is a packed corpus, or indexed")
+        told = "it is a packed corpus, or indexed. To index it again, delete that"
+        raise ConfigError("FOLDER", f"{url} has a {MANIFEST} already: {told} and {INDEX}")
     names = sorted(name for name in folder.sizes() if name.endswith(".tar"))
     names += sorted(f"shards/{name}" for name in folder.child("shards").sizes() if name.endswith(".tar"))
     if not names:

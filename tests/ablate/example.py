@@ -23,7 +23,7 @@ def settings(**changed: Any) -> dict[str, Any]:
         "name": "test",
         "output": "out",
         "base": {
-            "source": {"kind": "parquet", "path": "list.parquet"},
+            "source": {"kind": "parquet", "path": "list.parquet", "columns": {"alt_text": "TEXT"}},
             "stages": {"fetch": {"min_side": 64}, "pack": {"resolution": 64}},
         },
         "train": {

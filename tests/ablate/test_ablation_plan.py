@@ -111,10 +111,14 @@ def test_what_the_evaluation_lacks_is_told(tmp_path: Path, listed: Path) -> None
 
 
 def test_settings_that_cannot_work_are_named(tmp_path: Path, listed: Path) -> None:
-    arms = {"a": {}, "b": {"stages.pack.primary": "dense"}}
     verdict = {"primary": "rich.share", "minimum_effect": 0.1}
-    _, found = planned(tmp_path, listed, arms=arms, verdict=verdict)
-    assert len(found.trainings) == 2  # whether there is such a caption is known once the list was read
+    wrong = {
+        "stages.pack.primary": ("dense", "'dense': no stage writes such captions; there is alt"),
+        "stages.select.where": ("width >", "is no SQL expression"),
+    }
+    for setting, (value, why) in wrong.items():
+        with pytest.raises(ConfigError, match=rf"arms\.b\.{re.escape(setting)}: .*{why}.*in arm 'b'"):
+            planned(tmp_path, listed, arms={"a": {}, "b": {setting: value}}, verdict=verdict)
     with pytest.raises(ConfigError, match=r"verdict\.primary"):
         planned(tmp_path, listed, verdict={"primary": "beauty", "minimum_effect": 0.1})
     arms = {"a": {}, "b": {"stages.score": {"ops": ["clip"], "clip": str(tmp_path / "clip")}}}

@@ -62,5 +62,10 @@ def test_a_file_and_overrides_of_overrides(tmp_path: Path) -> None:
     config = load_ablate_config(path, ["seeds=3", "grid.resolution.low.stages.pack.resolution=32"])
     assert config.seeds == 3
     assert {arm.curate.stages.pack.resolution for arm in expand(config)} == {64, 32}
+    arm = "arms.task_alone.stages.fetch.retries=7"
+    alone = expand(load_ablate_config(path, [arm]))[0]
+    assert (alone.curate.stages.fetch.retries, alone.curate.stages.fetch.min_side) == (7, 64), "the rest of it stays"
+    with pytest.raises(ConfigError, match=r"arms\.task_alone\.stages: is no dotted path"):
+        load_ablate_config(path, ["arms.task_alone={stages: {pack: {}}}"])
     with pytest.raises(ConfigError, match=r"grid\.resolution\.low\.stages\.pack\.side: unknown setting"):
         load_ablate_config(path, ["grid.resolution.low={stages.pack.side: 3}"])

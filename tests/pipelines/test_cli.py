@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from curation.scenes.gallery import Gallery
 from curation.storage import Folder
 from tests.conftest import OpenGallery
 from tests.journey import ROOT, curate_done, outcomes, settings, write_config
+from tests.pack.make_bank import encoded, pixels
+from tests.stream.foreign import add
 
 
 def failed(folder: Path, data: dict[str, Any], *more: str, command: str = "run") -> tuple[int, str]:
@@ -110,6 +113,52 @@ def test_wrong_list_condition(tmp_path: Path, gallery: OpenGallery) -> None:
     assert line.startswith("config error source.where: ")
 
 
+def test_what_would_cost_every_row_is_refused_before_anything_is_asked_for(
+    tmp_path: Path, gallery: OpenGallery
+) -> None:
+    data = settings(gallery.listed, tmp_path / "out")
+    del data["source"]["columns"]["alt_text"]
+    code, line = failed(tmp_path, data)
+    assert code == 2
+    assert line == "config error stages.pack.primary: 'alt': no source names `columns.alt_text`; there is none"
+
+
+def test_the_plan_tells_of_pictures_that_layout_will_reject(tmp_path: Path, gallery: OpenGallery) -> None:
+    data = settings(gallery.listed, tmp_path / "out", fetch={"min_side": 100}, pack={"buckets": [[256, 512]]})
+    _, out, _ = curate_done("plan", write_config(tmp_path / "config.yaml", data))
+    assert "stages.fetch.min_side=256 does not" in out
+    data["stages"]["fetch"]["min_side"] = 256
+    _, out, _ = curate_done("plan", write_config(tmp_path / "config.yaml", data))
+    assert "note" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["index", "x", "--resolution", "abc"], "Invalid value for '--resolution'"),
+        (["index", "x", "--resolution", "3"], "Invalid value for '--resolution'"),
+        (["train", "x.yaml", "--worker", "2"], "No such option: --worker"),
+        (["explain", "x"], "Missing argument 'URL|UID'"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: list[str], said: str) -> None:
+    code, _, err = curate_done(*arguments)
+    assert code == 2
+    assert said in err
+    assert f" {arguments[0]} --help`" in err
+
+
+def test_words_of_others_do_not_reach_the_terminal_as_they_are(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        image = encoded(pixels(1, (64, 48)))
+        for name, data in (("good.jpg", image), ("good.txt", b"a picture"), ("\x1b]0;pwned\x07\x1b[2Jx.jpg", image)):
+            add(tar, name, data)
+    code, out, err = curate_done("index", tmp_path)
+    assert code == 0, err
+    assert "\x1b" not in out + err
+    assert r"\x1b]0;pwned" in out
+
+
 def test_no_cluster_there(tmp_path: Path, gallery: OpenGallery) -> None:
     config = write_config(tmp_path / "config.yaml", settings(gallery.listed, tmp_path / "out"))
     code, _, err = curate_done("run", config, "--address", "127.0.0.1:1")
@@ -117,6 +166,8 @@ def test_no_cluster_there(tmp_path: Path, gallery: OpenGallery) -> None:
     assert err.startswith("config error --address: ")
     code, _, err = curate_done("run", config, "--engine", "spark")
     assert (code, err.strip()) == (2, "config error --engine: 'spark' is no engine; choose ray or local")
+    code, _, err = curate_done("run", config, "--engine", "local", "--address", "127.0.0.1:1")
+    assert (code, err.strip()) == (2, "config error --address: is of a Ray cluster; --engine local does without Ray")
 
 
 def test_output_that_cannot_be_written(tmp_path: Path, gallery: OpenGallery) -> None:
@@ -130,7 +181,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, gallery: OpenGallery) -> 
 def test_folder_without_a_run(tmp_path: Path, command: str) -> None:
     more = ["http://127.0.0.1/"] if command == "explain" else []
     code, _, err = curate_done(command, tmp_path, *more)
-    assert code == 1
+    assert code == 2
     assert str(tmp_path) in err
     assert "Traceback" not in err
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curation.caption.writing import IT_WROTE
-from curation.errors import RunError
+from curation.errors import ConfigError
 from curation.report import write_report
 from curation.report.collect import collect
 from curation.report.facts import RunFacts
@@ -266,6 +266,6 @@ def test_dimensions_beyond_reason_are_drawn(tmp_path: Path) -> None:
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:
-    with pytest.raises(RunError):
+    with pytest.raises(ConfigError):
         write_report(Folder(tmp_path))
     assert list(tmp_path.iterdir()) == []

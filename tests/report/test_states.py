@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import RunError, StorageError
+from curation.errors import ConfigError, RunError, StorageError
 from curation.report.collect import collect
 from curation.report.facts import RunFacts
 from curation.row import Reason
@@ -85,7 +85,7 @@ def test_a_run_that_had_only_begun(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"run\.json"):
+    with pytest.raises(ConfigError, match=r"run\.json"):
         collect(Folder(tmp_path))
 
 
