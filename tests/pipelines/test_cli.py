@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.scenes.gallery import Gallery
+from curation.scenes.studio_shards import write_studio
 from curation.storage import Folder
 from tests.conftest import OpenGallery
 from tests.journey import ROOT, curate_done, outcomes, settings, write_config
@@ -232,6 +233,8 @@ def test_demo_config_runs_as_it_stands(tmp_path: Path) -> None:
 def test_every_config_plans_once_its_list_is_there(tmp_path: Path, path: Path) -> None:
     (tmp_path / "curation").symlink_to(ROOT / "curation")
     listed = list_file(tmp_path, URL=["http://a.example/"], TEXT=["a"], pwatermark=[0.1], punsafe=[0.1])
+    if path.name == "studio.yaml":
+        (listed,) = write_studio(tmp_path / "studio", 4, processes=1)
     code, out, err = curate_done("plan", path, "--set", f"source.path={listed}", cwd=tmp_path)
     assert code == 0, err
     assert "pack" in out
