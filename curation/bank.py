@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import pyarrow as pa
-
 from curation.errors import CorruptionError
 from curation.storage import Folder
 
@@ -26,14 +24,3 @@ class ImageBank:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CorruptionError(f"{self._folder.path(tar)}: bytes {offset}+{length} are not those that were stored")
         return data
-
-    def read_rows(self, rows: pa.Table) -> list[bytes | CorruptionError]:
-        """Encoded bytes for each row, or the error of that row."""
-        images: list[bytes | CorruptionError] = []
-        places = rows.select(["tar", "offset", "length", "sha256"]).to_pylist()
-        for place in places:
-            try:
-                images.append(self.read(**place))
-            except CorruptionError as error:
-                images.append(error)
-        return images

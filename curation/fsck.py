@@ -183,8 +183,3 @@ def _garbage(folder: Folder, manifest: Manifest | None, repair: bool) -> Iterato
                 folder.delete(name)
                 what += "; removed"
             yield Finding(folder.path(name), what, wrong=False)
-
-
-def is_clean(findings: list[Finding]) -> bool:
-    """True if nothing is wrong (notes are allowed)."""
-    return not any(finding.wrong for finding in findings)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Cost(StrEnum):
-    """What an operator waits for; decides the kind of worker pool that it gets."""
+    """What an operator waits for. Which workers it gets is its stage's to say (`Stage.pool`)."""
 
     CPU = "cpu"
     GPU = "gpu"

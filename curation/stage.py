@@ -31,7 +31,6 @@ from curation.fragments import (
     settle_partition,
     write_manifest,
 )
-from curation.op import Cost
 from curation.row import OUTCOME_FIELDS, Outcome, without_outcomes
 from curation.storage import Folder
 
@@ -151,7 +150,6 @@ class Solo(Stage):
 class Pooled(Stage):
     """Many partitions, worked on by a pool."""
 
-    cost: ClassVar[Cost]
     target_rows: ClassVar[int] = 512
     """Fragments of the stage before are grouped until they hold this many rows. Part of what partition numbers mean."""
     stores_pixels: ClassVar[bool] = False

@@ -17,7 +17,6 @@ import pyarrow as pa
 
 from curation.fragments import Fragment, FragmentWriter, outcome_schema
 from curation.names import make_uid
-from curation.op import Cost
 from curation.row import KEPT, UID, Reason, Verdict, with_outcomes
 from curation.stage import Pool, RowStage, Solo, Stage
 from curation.storage import Folder
@@ -51,7 +50,6 @@ class Squares(RowStage):
     """Stores the digits of n² as pixels; numbers that 7 divides are rejected. Says who did the work in `log`."""
 
     name = "squares"
-    cost = Cost.CPU
     stores_pixels = True
     sums = ("square",)
     target_rows = 20

@@ -29,7 +29,6 @@ from curation.errors import ConfigError, CorruptionError
 from curation.fingerprint import result_settings
 from curation.model_signature import model_signature
 from curation.models import is_local
-from curation.op import Cost
 from curation.row import CAPTION_FIELDS, KEPT, Reason, Verdict, with_outcomes
 from curation.score.model import limit_threads
 from curation.stage import Pool, RowStage, Stage
@@ -43,7 +42,6 @@ class CaptionStage(RowStage):
     """Adds `caption_KIND`, its model, tokens and similarity, and what captioning took."""
 
     name = "caption"
-    cost = Cost.GPU
     sums = ("captioning_tokens", "captioning_tries", "captioning_us")
     target_rows = 64
     """Small partitions: a row takes seconds."""

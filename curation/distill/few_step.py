@@ -33,7 +33,7 @@ class FewStep(UNetRecipe):
         self.settings = settings
         self.model = UNet2DConditionModel.from_config(self.teacher.unet.config)
         self.model.load_state_dict(self.teacher.unet.state_dict())
-        self.starts = trailing(len(self.teacher.kept), settings.steps)
+        self.starts = trailing(len(self.teacher.alphas_cumprod), settings.steps)
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> Noised:
         teacher, device = self.teacher, self.teacher.device
@@ -45,18 +45,18 @@ class FewStep(UNetRecipe):
         end = torch.cat([self.starts[1:], torch.tensor([-1])])[step].to(device)
         text, pooled = texts_of(batch, teacher, torch.zeros(count, dtype=torch.bool))
         added = {"text_embeds": pooled, "time_ids": sizes_of(batch).to(device).float()}
-        noisy = add_noise(clean, noise, self._kept(start))
+        noisy = add_noise(clean, noise, self._alpha_bar(start))
         landed = self._many_steps(noisy, start, end, text, added)
-        target = one_step_target(teacher.prediction, noisy, landed, self._kept(start), self._kept(end))
+        target = one_step_target(teacher.prediction, noisy, landed, self._alpha_bar(start), self._alpha_bar(end))
         return Noised(noisy, start, text, added, target)
 
     def losses(self, model: nn.Module, prepared: Noised) -> dict[str, Tensor]:
         return {"trajectory": squared_error(predict(model, prepared), prepared.target)}
 
-    def _kept(self, timesteps: Tensor) -> Tensor:
+    def _alpha_bar(self, timesteps: Tensor) -> Tensor:
         """ᾱ at `timesteps` [B], 1 at -1."""
-        kept = torch.cat([self.teacher.kept, self.teacher.kept.new_ones(1)])
-        return kept[timesteps]
+        alpha_bar = torch.cat([self.teacher.alphas_cumprod, self.teacher.alphas_cumprod.new_ones(1)])
+        return alpha_bar[timesteps]
 
     def _many_steps(self, noisy: Tensor, start: Tensor, end: Tensor, text: Tensor, added: dict[str, Tensor]) -> Tensor:
         """Where the guided teacher gets from `noisy` at `start` to `end` (each [B]) in `substeps` steps of DDIM."""
@@ -74,7 +74,7 @@ class FewStep(UNetRecipe):
             found = unet(twice, now.repeat(2), encoder_hidden_states=texts, added_cond_kwargs=both).sample.float()
             with_text, without = found.chunk(2)
             predicted = without + guidance * (with_text - without)
-            here = ddim_step(self.teacher.prediction, here, predicted, self._kept(now), self._kept(after))
+            here = ddim_step(self.teacher.prediction, here, predicted, self._alpha_bar(now), self._alpha_bar(after))
         return here
 
     def facts(self) -> Mapping[str, Any]:
@@ -86,9 +86,9 @@ def trailing(timesteps: int, steps: int) -> Tensor:
     return torch.tensor([round(timesteps * (steps - i) / steps) - 1 for i in range(steps)])
 
 
-def split(prediction: str, noisy: Tensor, predicted: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Clean latents and noise that a prediction means; all [B, C, h, w], `kept` [B] is ᾱ."""
-    a, b = (part.view(-1, 1, 1, 1) for part in (kept.sqrt(), (1 - kept).sqrt()))
+def split(prediction: str, noisy: Tensor, predicted: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean latents and noise that a prediction means; all [B, C, h, w], `alpha_bar` [B] is ᾱ."""
+    a, b = (part.view(-1, 1, 1, 1) for part in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
     if prediction == "epsilon":
         return (noisy - b * predicted) / a, predicted
     if prediction == "v_prediction":
@@ -96,15 +96,16 @@ def split(prediction: str, noisy: Tensor, predicted: Tensor, kept: Tensor) -> tu
     return predicted, (noisy - a * predicted) / b
 
 
-def ddim_step(prediction: str, noisy: Tensor, predicted: Tensor, kept: Tensor, after: Tensor) -> Tensor:
-    """From ᾱ `kept` to ᾱ `after` ([B] each) without new noise (Song et al. 2021, DDIM, eq. 12 with η = 0)."""
-    clean, noise = split(prediction, noisy, predicted, kept)
+def ddim_step(prediction: str, noisy: Tensor, predicted: Tensor, alpha_bar: Tensor, after: Tensor) -> Tensor:
+    """From ᾱ `alpha_bar` to ᾱ `after` ([B] each) without new noise (Song et al. 2021, DDIM, eq. 12 with η = 0)."""
+    clean, noise = split(prediction, noisy, predicted, alpha_bar)
     return add_noise(clean, noise, after)
 
 
-def one_step_target(prediction: str, noisy: Tensor, landed: Tensor, kept: Tensor, after: Tensor) -> Tensor:
+def one_step_target(prediction: str, noisy: Tensor, landed: Tensor, alpha_bar: Tensor, after: Tensor) -> Tensor:
     """The prediction at `noisy` for which one `ddim_step` gives `landed` (Salimans & Ho 2022, appendix G)."""
-    a, b, a2, b2 = (p.view(-1, 1, 1, 1) for p in (kept.sqrt(), (1 - kept).sqrt(), after.sqrt(), (1 - after).sqrt()))
+    parts = (alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), after.sqrt(), (1 - after).sqrt())
+    a, b, a2, b2 = (part.view(-1, 1, 1, 1) for part in parts)
     clean = (landed - b2 / b * noisy) / (a2 - b2 / b * a)
     if prediction == "sample":
         return clean

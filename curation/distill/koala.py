@@ -76,16 +76,16 @@ class Koala(UNetRecipe):
         count = len(clean)
         noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
         timesteps = teacher.timesteps[draws.integers("timestep", count, len(teacher.timesteps))].to(device)
-        kept = teacher.kept[timesteps]
+        alpha_bar = teacher.alphas_cumprod[timesteps]
         text, pooled = texts_of(batch, teacher, draws.uniform("caption", count) < self.settings.caption_dropout)
         sizes = sizes_of(batch, self.settings.constant_size)
         added = {"text_embeds": pooled, "time_ids": sizes.to(device).float()}  # bf16 knows no 1457
-        noisy = add_noise(clean, noise, kept)
+        noisy = add_noise(clean, noise, alpha_bar)
         taught: Tensor | None = None
         features: dict[str, Tensor] = {}
         if "output" in self.weights or self._kinds:
             taught, features = self._ask_teacher(noisy, timesteps, text, added)
-        target = training_target(teacher.prediction, clean, noise, kept)
+        target = training_target(teacher.prediction, clean, noise, alpha_bar)
         return Taught(noisy, timesteps, text, added, target, taught, features)
 
     def losses(self, model: nn.Module, prepared: Taught) -> dict[str, Tensor]:
@@ -106,7 +106,7 @@ class Koala(UNetRecipe):
         gamma = self.settings.losses.min_snr
         if gamma is None:
             return None
-        return min_snr_weights(self.teacher.kept[prepared.timesteps], gamma, self.teacher.prediction)
+        return min_snr_weights(self.teacher.alphas_cumprod[prepared.timesteps], gamma, self.teacher.prediction)
 
     def _ask_teacher(
         self, noisy: Tensor, timesteps: Tensor, text: Tensor, added: dict[str, Tensor]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-def training_target(prediction: str, clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-    """What the model shall say of `sqrt(kept) clean + sqrt(1 - kept) noise`; all [B, C, H, W], `kept` [B] is ᾱ.
+def training_target(prediction: str, clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """What the model shall say of `sqrt(ᾱ) clean + sqrt(1-ᾱ) noise`; all [B, C, H, W], ᾱ [B].
 
     `epsilon`: the noise (Ho et al. 2020, eq. 14); `v_prediction`: sqrt(ᾱ) noise - sqrt(1-ᾱ) clean (Salimans & Ho 2022,
     appendix D); `sample`: the clean latents. Raises ValueError for another word.
@@ -25,14 +25,14 @@ def training_target(prediction: str, clean: Tensor, noise: Tensor, kept: Tensor)
         return clean
     if prediction == "v_prediction":
         shape = (-1, *[1] * (clean.dim() - 1))
-        return kept.sqrt().view(shape) * noise - (1 - kept).sqrt().view(shape) * clean
+        return alpha_bar.sqrt().view(shape) * noise - (1 - alpha_bar).sqrt().view(shape) * clean
     raise ValueError(f"unknown prediction type {prediction!r}")
 
 
-def add_noise(clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
-    """`sqrt(ᾱ) clean + sqrt(1-ᾱ) noise` (Ho et al. 2020, eq. 4); [B, C, H, W], `kept` [B]."""
+def add_noise(clean: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """`sqrt(ᾱ) clean + sqrt(1-ᾱ) noise` (Ho et al. 2020, eq. 4); [B, C, H, W], `alpha_bar` [B]."""
     shape = (-1, *[1] * (clean.dim() - 1))
-    return kept.sqrt().view(shape) * clean + (1 - kept).sqrt().view(shape) * noise
+    return alpha_bar.sqrt().view(shape) * clean + (1 - alpha_bar).sqrt().view(shape) * noise
 
 
 def squared_error(found: Tensor, wanted: Tensor) -> Tensor:
@@ -51,12 +51,12 @@ def feature_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -
     return torch.stack(parts).sum(0)
 
 
-def min_snr_weights(kept: Tensor, gamma: float, prediction: str) -> Tensor:
+def min_snr_weights(alpha_bar: Tensor, gamma: float, prediction: str) -> Tensor:
     """Weight a sample [B] for its noise level: min(SNR, γ) over what the target has (Hang et al. 2023, §3.4).
 
     SNR = ᾱ / (1-ᾱ). For ε the loss is divided by SNR, for v by SNR + 1, for x₀ by nothing.
     """
-    snr = kept / (1 - kept)
+    snr = alpha_bar / (1 - alpha_bar)
     clipped = torch.clamp(snr, max=gamma)
     if prediction == "epsilon":
         return clipped / snr

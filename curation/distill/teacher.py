@@ -24,6 +24,7 @@ from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
 from curation.models import fetch_file, forget_places, is_local, load_options, located, quieten
+from curation.sdxl import embeddings, no_text, posterior_mean, vae_dtype
 from curation.text import one_line
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -48,23 +49,21 @@ class Teacher:
                 "recipe.teacher.model", f"its {kind} has no betas; teachers are of DDPM's noise schedules"
             )
         schedule = DDPMScheduler.from_config(self.pipeline.scheduler.config)
-        self.kept: Tensor = schedule.alphas_cumprod
+        self.alphas_cumprod: Tensor = schedule.alphas_cumprod
         """ᾱ by timestep, float32 [1000 or so]."""
         self.prediction: str = settings.prediction or schedule.config.prediction_type
-        self.timesteps = torch.tensor(settings.timesteps or range(len(self.kept)), dtype=torch.int64)
+        self.timesteps = torch.tensor(settings.timesteps or range(len(self.alphas_cumprod)), dtype=torch.int64)
         """What training draws from."""
-        if int(self.timesteps.max()) >= len(self.kept):
-            raise ConfigError(
-                "recipe.teacher.timesteps", f"{int(self.timesteps.max())} is no timestep: there are {len(self.kept)}"
-            )
+        if int(self.timesteps.max()) >= len(self.alphas_cumprod):
+            told = f"{int(self.timesteps.max())} is no timestep: there are {len(self.alphas_cumprod)}"
+            raise ConfigError("recipe.teacher.timesteps", told)
         self._empty: Text | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move all of it. In fp16 the VAE stays in fp32 where it asks for it (`force_upcast`): SDXL's own overflows."""
+        """Move all of it."""
         self.pipeline.to(device, dtype)
-        if dtype == torch.float16 and self.pipeline.vae.config.force_upcast:
-            self.pipeline.vae.to(dtype=torch.float32)
-        self.kept, self._empty = self.kept.to(device), None
+        self.pipeline.vae.to(dtype=vae_dtype(self.pipeline.vae, dtype))
+        self.alphas_cumprod, self._empty = self.alphas_cumprod.to(device), None
 
     @property
     def device(self) -> torch.device:
@@ -77,7 +76,7 @@ class Teacher:
         parts = []
         # A batch at once would need gigabytes a layer: 32 pictures of 1024 pixels 8.6 in bf16.
         for part in torch.split(pixels, at_once(pixels.shape[2] * pixels.shape[3])):
-            parts.append(vae.encode(part.to(self.device, vae.dtype) / 127.5 - 1).latent_dist.mean)
+            parts.append(posterior_mean(vae, part.to(self.device)))
         return self.scaled(torch.cat(parts))
 
     def scaled(self, latents: Tensor) -> Tensor:
@@ -88,19 +87,13 @@ class Teacher:
         return scaled
 
     def encode_texts(self, captions: Sequence[str]) -> Text:
-        """Embeddings as the pipeline makes them: both encoders' penultimate layers side by side, the second pooled."""
-        text, _, pooled, _ = self.pipeline.encode_prompt(
-            list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return text, pooled
+        """Embeddings of captions, [B, T, D] and [B, P]."""
+        return embeddings(self.pipeline, captions, self.device)
 
     def empty_text(self) -> Text:
-        """What stands for no caption, [1, T, D] and [1, P]: zeros where the pipeline says so, as SDXL's, else ""."""
+        """What stands for no caption, [1, T, D] and [1, P]."""
         if self._empty is None:
-            text, pooled = self.encode_texts([""])
-            if self.pipeline.config.force_zeros_for_empty_prompt:
-                text, pooled = torch.zeros_like(text), torch.zeros_like(pooled)
-            self._empty = text, pooled
+            self._empty = no_text(self.pipeline, self.device)
         return self._empty
 
     def pipeline_of(self, unet: UNet2DConditionModel) -> StableDiffusionXLPipeline:

@@ -98,15 +98,15 @@ class Encoder:
         """Load the models. Raises ConfigError where they cannot be loaded as they are."""
         import torch
 
+        from curation.sdxl import vae_dtype
+
         quieten()
         torch.set_num_threads(1)  # the last bits of what several threads compute depend on their number
         given = self._settings
         self.device, dtype = device_and_dtype(given.run.gpus, "stages.encode.run.gpus")
         if given.latents:
             self.vae = _load_vae(given).eval()
-            # As diffusers does: SDXL's own overflows in fp16, and says so.
-            half = dtype == torch.float16 and self.vae.config.force_upcast
-            self.vae.to(self.device, torch.float32 if half else dtype)
+            self.vae.to(self.device, vae_dtype(self.vae, dtype))
         self.wuerstchen.setup(self.device, dtype)
         if self._of_pipeline:
             self.pipeline = _load_texts(given)
@@ -126,6 +126,8 @@ class Encoder:
         """
         import torch
 
+        from curation.sdxl import posterior_mean
+
         height, width = pictures[0].shape[:2]
         if height % self.factor or width % self.factor:
             raise ConfigError(
@@ -133,8 +135,7 @@ class Encoder:
             )
         with torch.no_grad():
             pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
-            found: Tensor = self.vae.encode(pixels.to(self.vae.dtype) / 127.5 - 1).latent_dist.mean
-            return found.float().cpu()
+            return posterior_mean(self.vae, pixels).float().cpu()
 
     def texts(self, captions: Sequence[str]) -> list[Text]:
         """Embeddings of each caption, float32 on the CPU; a caption that says nothing is no caption (`empty`)."""
@@ -143,23 +144,27 @@ class Encoder:
 
     @cached_property
     def empty(self) -> Text:
-        """What stands for no caption: zeros where the pipeline says so, as SDXL's, else the text ""."""
+        """What stands for no caption."""
         import torch
 
-        (found,) = self._encode([""])
-        if self._of_pipeline and self.pipeline.config.force_zeros_for_empty_prompt:
-            return Text(*(torch.zeros_like(tensor) for tensor in found.named().values()))
-        return found
+        from curation.sdxl import no_text
+
+        if not self._of_pipeline:
+            return self.wuerstchen.texts([""])[0]
+
+        with torch.no_grad():
+            text, pooled = no_text(self.pipeline, self.device)
+        return Text(text[0].float().cpu(), pooled[0].float().cpu())
 
     def _encode(self, captions: Sequence[str]) -> list[Text]:
         import torch
 
+        from curation.sdxl import embeddings
+
         if not self._of_pipeline:
             return self.wuerstchen.texts(captions)
         with torch.no_grad():
-            text, _, pooled, _ = self.pipeline.encode_prompt(
-                list(captions), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-            )
+            text, pooled = embeddings(self.pipeline, captions, self.device)
             return [Text(*both) for both in zip(text.float().cpu(), pooled.float().cpu(), strict=True)]
 
     def close(self) -> None:

@@ -23,7 +23,6 @@ from curation.encode.shard import ShardEncoder
 from curation.errors import ConfigError
 from curation.fingerprint import result_settings
 from curation.fragments import Counts, Fragment, FragmentWriter
-from curation.op import Cost
 from curation.pack.buckets import parse_size
 from curation.pack.captions import caption_kinds
 from curation.pack.encode import use_one_thread
@@ -44,7 +43,6 @@ class Encode(Pooled):
     `encoder`: other models than those that `settings` name."""
 
     name = "encode"
-    cost = Cost.GPU
     target_rows = 1
     """A partition is a shard, as in pack."""
     sums = (_LENGTH,)

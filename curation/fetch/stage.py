@@ -9,7 +9,7 @@ import pyarrow as pa
 from curation.config import FetchSettings
 from curation.fetch.operator import Fetch
 from curation.fingerprint import result_settings
-from curation.op import Cost, StreamOperator
+from curation.op import StreamOperator
 from curation.row import FETCH_FIELDS
 from curation.stage import Pool, RowStage, Stage
 from curation.storage import Folder
@@ -19,7 +19,6 @@ class FetchStage(RowStage):
     """Fetches, checks and stores the images of the source's kept rows."""
 
     name = "fetch"
-    cost = Cost.NETWORK
     sums = ("bytes_received", "bytes_saved")
     stores_pixels = True
     target_rows = 1000

@@ -15,7 +15,6 @@ import pyarrow as pa
 from curation.config import PackSettings
 from curation.fingerprint import result_settings
 from curation.fragments import Counts, Fragment, FragmentWriter, Manifest
-from curation.op import Cost
 from curation.pack.croissant import write_croissant
 from curation.pack.encode import use_one_thread
 from curation.pack.index import Index, describe, write_index, write_wids
@@ -32,7 +31,6 @@ class Pack(Pooled):
     """The shards. `config` is the run's whole config as plain data; the manifest carries it."""
 
     name = "pack"
-    cost = Cost.CPU
     target_rows = 1
     """No two fragments of the layout together: a partition is a shard."""
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from curation.bank import ImageBank
 from curation.config import ScoreSettings
-from curation.op import Cost, ImageOperator
+from curation.op import ImageOperator
 from curation.row import IMAGE, KEPT, SCORE_US, Outcome, Reason, Verdict, with_outcomes, without_outcomes
 from curation.score.model import ModelOperator, limit_threads
 from curation.score.operators import Scorer, check_columns, name_operators
@@ -30,7 +30,6 @@ class ScoreStage(RowStage):
 
     name = "score"
     version = "2"
-    cost = Cost.CPU
 
     def __init__(self, output: Folder, upstream: Stage, settings: ScoreSettings, bank: Folder) -> None:
         self.settings = settings

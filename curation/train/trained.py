@@ -135,10 +135,11 @@ def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sampler:
     import torch
 
     from curation.distill.sampling import sample
+    from curation.sdxl import vae_dtype
 
     gpu = torch.cuda.is_available()
-    pipeline.to("cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)
-    if gpu and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(dtype=torch.float32)
+    dtype = torch.float16 if gpu else torch.float32
+    pipeline.to("cuda" if gpu else "cpu", dtype)
+    pipeline.vae.to(dtype=vae_dtype(pipeline.vae, dtype))
     pipeline.set_progress_bar_config(disable=True)
     return lambda texts, seeds: sample(pipeline, texts, seeds, sampling)

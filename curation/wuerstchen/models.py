@@ -19,15 +19,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 from torch import nn
 
 from curation.config.wuerstchen import DecoderSettings, PriorSettings
 from curation.errors import ConfigError
-
-try:
-    from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
-except ImportError:  # diffusers before they were deprecated
-    from diffusers.pipelines.wuerstchen import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior
 
 __all__ = [
     "PaellaVQModel",

@@ -21,7 +21,7 @@ FIRST = 0.001
 """Earliest time that training draws."""
 
 
-def kept(times: Tensor) -> Tensor:
+def alpha_bar(times: Tensor) -> Tensor:
     """ᾱ at `times` [B] in [0, 1]: cos²((t + s)/(1 + s)·π/2) over its value at 0, in `LEAST` to `MOST`; [B]."""
     angles = (times + S) / (1 + S) * (math.pi / 2)
     start = math.cos(S / (1 + S) * (math.pi / 2))
@@ -36,9 +36,9 @@ def draw_times(uniform: Tensor, stretch: float = 1.0) -> Tensor:
     return ((1 - uniform) * stretch + FIRST).clamp(FIRST, 1.0).float()
 
 
-def p2_weights(kept: Tensor) -> Tensor:
+def p2_weights(alpha_bar: Tensor) -> Tensor:
     """Weight a sample [B] for its noise level: 1 / (1 + SNR), which is 1 - ᾱ (Choi et al. 2022, eq. 8, k = γ = 1)."""
-    return 1 / (1 + kept / (1 - kept))
+    return 1 / (1 + alpha_bar / (1 - alpha_bar))
 
 
 def prior_points(count: int) -> Tensor:

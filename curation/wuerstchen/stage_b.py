@@ -34,7 +34,7 @@ from curation.wuerstchen.models import (
     reads_text,
 )
 from curation.wuerstchen.parts import TextEncoder, load_part, parameters, texts_of
-from curation.wuerstchen.schedule import draw_times, kept, p2_weights
+from curation.wuerstchen.schedule import alpha_bar, draw_times, p2_weights
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def prepare_decoding(
     noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
     times = draw_times(draws.uniform("time", count), settings.stretch).to(device)
     blurred = draws.uniform("blurred", count) < settings.semantic_noise
-    blur = kept((draws.uniform("blur", count) * settings.semantic_noise_most).float())
+    blur = alpha_bar((draws.uniform("blur", count) * settings.semantic_noise_most).float())
     return PreparedB(
-        noisy=add_noise(clean, noise, kept(times)),
+        noisy=add_noise(clean, noise, alpha_bar(times)),
         times=times,
         noise=noise,
         given=given,
@@ -187,7 +187,7 @@ class StageB(Recipe):
         return {"noise": decoding_loss(model, prepared)}
 
     def sample_weights(self, prepared: PreparedB) -> Tensor:
-        return p2_weights(kept(prepared.times))
+        return p2_weights(alpha_bar(prepared.times))
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Of the text alone, without semantic latents: what this stage adds to them is seen with `Cascade.decode`."""

@@ -25,7 +25,7 @@ from curation.wuerstchen.cascade import Cascade
 from curation.wuerstchen.compressor import load_compressor, semantic_of
 from curation.wuerstchen.models import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior, make_prior, prior_config
 from curation.wuerstchen.parts import TextEncoder, load_part, parameters, texts_of
-from curation.wuerstchen.schedule import draw_times, kept, p2_weights
+from curation.wuerstchen.schedule import alpha_bar, draw_times, p2_weights
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class StageC(Recipe):
         noise = draws.normal("noise", count, tuple(clean.shape[1:])).to(device)
         times = draw_times(draws.uniform("time", count), self.settings.stretch).to(device)
         text = texts_of(batch, self.text, draws, self.settings.caption_dropout)
-        return PreparedC(add_noise(clean, noise, kept(times)), times, text, noise)
+        return PreparedC(add_noise(clean, noise, alpha_bar(times)), times, text, noise)
 
     def losses(self, model: nn.Module, prepared: PreparedC) -> dict[str, Tensor]:
         found = model(prepared.noisy, prepared.times, prepared.text)
         return {"noise": squared_error(found, prepared.noise)}
 
     def sample_weights(self, prepared: PreparedC) -> Tensor:
-        return p2_weights(kept(prepared.times))
+        return p2_weights(alpha_bar(prepared.times))
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         return self.cascade.sample(prompts, seeds)

@@ -37,16 +37,16 @@ def test_a_step_is_ddims(kind: str) -> None:
     start = int(schedule.timesteps[1])
     end = start - 250
     wanted = schedule.step(noise(1), start, noise(0)).prev_sample
-    kept = schedule.alphas_cumprod
-    found = ddim_step(kind, noise(0), noise(1), kept[start].expand(3), kept[end].expand(3))
+    alpha_bar = schedule.alphas_cumprod
+    found = ddim_step(kind, noise(0), noise(1), alpha_bar[start].expand(3), alpha_bar[end].expand(3))
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_target_of_a_step_leads_where_it_should(kind: str) -> None:
-    kept, after = torch.tensor([0.1, 0.5, 0.02]), torch.tensor([0.4, 1.0, 0.1])
-    target = one_step_target(kind, noise(0), noise(1), kept, after)
-    assert torch.allclose(ddim_step(kind, noise(0), target, kept, after), noise(1), atol=1e-4)
+    alpha_bar, after = torch.tensor([0.1, 0.5, 0.02]), torch.tensor([0.4, 1.0, 0.1])
+    target = one_step_target(kind, noise(0), noise(1), alpha_bar, after)
+    assert torch.allclose(ddim_step(kind, noise(0), target, alpha_bar, after), noise(1), atol=1e-4)
 
 
 def test_the_copy_learns_to_land_where_the_guided_teacher_does(tmp_path: Path) -> None:

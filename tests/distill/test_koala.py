@@ -164,8 +164,8 @@ def test_a_constant_original_size_hides_the_samples_own(folder: Path) -> None:
 def test_min_snr_weighs_samples(folder: Path) -> None:
     recipe = koala(folder, losses={"min_snr": 5.0})
     given = prepared(recipe)
-    kept = recipe.teacher.kept[given.timesteps]
-    snr = kept / (1 - kept)
+    alpha_bar = recipe.teacher.alphas_cumprod[given.timesteps]
+    snr = alpha_bar / (1 - alpha_bar)
     assert torch.allclose(recipe.sample_weights(given), snr.clamp(max=5) / snr)
     assert koala(folder).sample_weights(given) is None
 

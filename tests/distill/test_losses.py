@@ -16,17 +16,17 @@ from curation.distill.losses import (
 
 def test_targets_and_noise_are_one_rotation() -> None:
     clean, noise = torch.full((1, 1, 1, 2), 2.0), torch.full((1, 1, 1, 2), 3.0)
-    kept = torch.tensor([0.64])
-    noisy = add_noise(clean, noise, kept)
+    alpha_bar = torch.tensor([0.64])
+    noisy = add_noise(clean, noise, alpha_bar)
     assert noisy.flatten().tolist() == pytest.approx([0.8 * 2 + 0.6 * 3] * 2)
-    v = training_target("v_prediction", clean, noise, kept)
+    v = training_target("v_prediction", clean, noise, alpha_bar)
     assert v.flatten().tolist() == pytest.approx([0.8 * 3 - 0.6 * 2] * 2)
     assert (0.8 * noisy - 0.6 * v).flatten().tolist() == pytest.approx([2.0] * 2), "v and the noisy sample give x0"
     assert (0.6 * noisy + 0.8 * v).flatten().tolist() == pytest.approx([3.0] * 2), "and the noise"
-    assert training_target("epsilon", clean, noise, kept) is noise
-    assert training_target("sample", clean, noise, kept) is clean
+    assert training_target("epsilon", clean, noise, alpha_bar) is noise
+    assert training_target("sample", clean, noise, alpha_bar) is clean
     with pytest.raises(ValueError, match="unknown prediction type 'x'"):
-        training_target("x", clean, noise, kept)
+        training_target("x", clean, noise, alpha_bar)
 
 
 def test_squared_error_is_a_mean_a_sample_in_float32() -> None:
@@ -46,7 +46,7 @@ def test_feature_loss_adds_places_plainly() -> None:
 
 
 def test_min_snr() -> None:
-    kept = torch.tensor([0.9, 0.5, 0.1])  # SNR 9, 1, 1/9
-    assert min_snr_weights(kept, 5, "epsilon").tolist() == pytest.approx([5 / 9, 1, 1])
-    assert min_snr_weights(kept, 5, "v_prediction").tolist() == pytest.approx([5 / 10, 1 / 2, (1 / 9) / (10 / 9)])
-    assert min_snr_weights(kept, 5, "sample").tolist() == pytest.approx([5, 1, 1 / 9])
+    alpha_bar = torch.tensor([0.9, 0.5, 0.1])  # SNR 9, 1, 1/9
+    assert min_snr_weights(alpha_bar, 5, "epsilon").tolist() == pytest.approx([5 / 9, 1, 1])
+    assert min_snr_weights(alpha_bar, 5, "v_prediction").tolist() == pytest.approx([5 / 10, 1 / 2, (1 / 9) / (10 / 9)])
+    assert min_snr_weights(alpha_bar, 5, "sample").tolist() == pytest.approx([5, 1, 1 / 9])

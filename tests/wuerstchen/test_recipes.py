@@ -20,7 +20,7 @@ from curation.train.draws import Draws
 from curation.train.loop import total_loss
 from curation.train.recipe import Recipe
 from curation.wuerstchen.cascade import denoised, load_wuerstchen
-from curation.wuerstchen.schedule import kept
+from curation.wuerstchen.schedule import alpha_bar
 from curation.wuerstchen.stage_b import StageB
 from curation.wuerstchen.stage_c import StageC
 from tests.wuerstchen.conftest import CAPTIONS, SIDE
@@ -74,8 +74,8 @@ def test_what_stage_c_is_shown(stage_c: StageCSettings, batch: dict[str, Any]) -
     clean = recipe.compressor.normalised(recipe.compressor(batch["pixels"]))
     assert prepared.noisy.shape == (4, 6, 4, 4)
     assert prepared.times.min() > 0
-    torch.testing.assert_close(prepared.noisy, add_noise(clean, prepared.noise, kept(prepared.times)))
-    assert recipe.sample_weights(prepared).tolist() == pytest.approx((1 - kept(prepared.times)).tolist())
+    torch.testing.assert_close(prepared.noisy, add_noise(clean, prepared.noise, alpha_bar(prepared.times)))
+    assert recipe.sample_weights(prepared).tolist() == pytest.approx((1 - alpha_bar(prepared.times)).tolist())
     torch.testing.assert_close(prepared.text, recipe.text(CAPTIONS))
     cached = {"semantic": recipe.compressor(batch["pixels"]), "captions": CAPTIONS}
     again = recipe.prepare(cached, DRAWS)
@@ -101,7 +101,7 @@ def test_what_stage_b_is_shown(stage_b: StageBSettings, batch: dict[str, Any]) -
     assert (~prepared.shown).double().mean() == pytest.approx(0.05, abs=0.03)
     blurred = prepared.blur < 1
     assert blurred.double().mean() == pytest.approx(0.3, abs=0.07)
-    assert prepared.blur.min() >= kept(torch.tensor(0.5))
+    assert prepared.blur.min() >= alpha_bar(torch.tensor(0.5))
     seen: list[torch.Tensor] = []
     recipe.model.decoder.register_forward_hook(lambda module, given, found: seen.append(given[2]))
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_stage_c_saves_all_three_stages(stage_c: StageCSettings, batch: dict[str
     assert not any("_name_or_path" in text for text in configs), "nor does it tell where its parts came from"
 
 
-def test_the_layers_that_are_read_are_kept(stage_c: StageCSettings, tmp_path: Path) -> None:
+def test_the_layers_that_are_read_are_alpha_bar(stage_c: StageCSettings, tmp_path: Path) -> None:
     """SDXL's second encoder was trained through its penultimate layer."""
     text = stage_c.text.model_copy(update={"layer": "penultimate"})
     recipe = StageC(stage_c.model_copy(update={"text": text}), seed=0)

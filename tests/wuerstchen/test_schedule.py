@@ -9,11 +9,11 @@ import torch
 from diffusers import DDPMWuerstchenScheduler
 
 from curation.distill.losses import add_noise
-from curation.wuerstchen.schedule import draw_times, kept, p2_weights, prior_points
+from curation.wuerstchen.schedule import alpha_bar, draw_times, p2_weights, prior_points
 
 
 def test_kept_is_a_cosine_held_off_its_ends() -> None:
-    found = kept(torch.tensor([0.0, 0.5, 0.9, 1.0]))
+    found = alpha_bar(torch.tensor([0.0, 0.5, 0.9, 1.0]))
     start = math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     assert start == pytest.approx(0.999845, abs=1e-6)
     middle = math.cos(0.508 / 1.008 * math.pi / 2) ** 2 / start  # 0.49377 / 0.99984
@@ -25,11 +25,11 @@ def test_kept_is_a_cosine_held_off_its_ends() -> None:
 def test_it_is_the_schedule_of_diffusers() -> None:
     scheduler = DDPMWuerstchenScheduler()
     times = torch.linspace(0, 1, 41)
-    assert kept(times).equal(scheduler._alpha_cumprod(times, torch.device("cpu"))) or torch.allclose(
-        kept(times), scheduler._alpha_cumprod(times, torch.device("cpu")), atol=1e-6
+    assert alpha_bar(times).equal(scheduler._alpha_cumprod(times, torch.device("cpu"))) or torch.allclose(
+        alpha_bar(times), scheduler._alpha_cumprod(times, torch.device("cpu")), atol=1e-6
     )
     clean, noise = torch.randn(2, 41, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(add_noise(clean, noise, kept(times)), scheduler.add_noise(clean, noise, times))
+    torch.testing.assert_close(add_noise(clean, noise, alpha_bar(times)), scheduler.add_noise(clean, noise, times))
 
 
 def test_p2_weighs_by_one_over_one_and_the_signal_to_noise_ratio() -> None:

@@ -182,7 +182,7 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
     for name, part in parts.named_children():
         print(f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters")
     latents = encoded(vae, work)
-    kept = scheduler().alphas_cumprod.to(device())
+    alpha_bar = scheduler().alphas_cumprod.to(device())
 
     def loss(step: int) -> Tensor:
         dice = np.random.default_rng((seed, step, 1))
@@ -196,9 +196,9 @@ def train(steps: int, batch: int, seed: int, work: Path, out: Path) -> None:
         sizes = torch.stack([original, original, 0 * side, 0 * side, side, side], dim=1).to(device())
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         noise = torch.randn(clean.shape, generator=generator).to(device())
-        timesteps = draw_timesteps(step, batch, len(kept), generator).to(device())
-        a = kept[timesteps].sqrt()[:, None, None, None]
-        b = (1 - kept[timesteps]).sqrt()[:, None, None, None]
+        timesteps = draw_timesteps(step, batch, len(alpha_bar), generator).to(device())
+        a = alpha_bar[timesteps].sqrt()[:, None, None, None]
+        b = (1 - alpha_bar[timesteps]).sqrt()[:, None, None, None]
         with in_bf16():
             v = parts(a * clean + b * noise, timesteps, tokens, sizes)
         return F.mse_loss(v.float(), a * noise - b * clean)

@@ -36,7 +36,7 @@ from curation.wuerstchen.cascade import Cascade, load_wuerstchen
 from curation.wuerstchen.compressor import SemanticCompressor
 from curation.wuerstchen.models import PaellaVQModel, decoder_config, make_decoder
 from curation.wuerstchen.parts import parameters
-from curation.wuerstchen.schedule import kept, p2_weights
+from curation.wuerstchen.schedule import alpha_bar, p2_weights
 from curation.wuerstchen.stage_b import StageBModel, decoding_loss, latents_of, prepare_decoding
 
 VQGAN_BATCH = 16
@@ -141,7 +141,7 @@ def train_parts(steps: int, batch: int, seed: int, work: Path, out: Path, *, cou
             prepared = prepare_decoding(latents_of(vqgan, pixels), pixels, semantic, None, Draws(seed, step, 0), NOISE)
         with in_bf16():
             found = decoding_loss(parts, prepared)
-        return (p2_weights(kept(prepared.times)) * found).mean()
+        return (p2_weights(alpha_bar(prepared.times)) * found).mean()
 
     training = Training("wuerstchen-parts", parts, work, steps=steps, lr=LR)
     training.run(loss)
