@@ -5,7 +5,6 @@ Prompts, names and settings pass the template's autoescaping, and the page forbi
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from curation.ablate.measure import SCENE_KINDS
 from curation.report import wording
 from curation.report.curves import curves
 from curation.report.intervals import Interval, intervals
-from curation.report.page import page_environment
-from curation.storage import storage_errors
+from curation.report.page import as_yaml, page_environment, png_uri, write_page
 from curation.units import format_bytes
 
 _HERE = Path(__file__).parent
@@ -71,12 +68,9 @@ def write_report(folder: Path, found: Found) -> Path:
         papers=_papers(found),
         grids=_grids(found),
         charts=_charts(arms),
-        yaml=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+        yaml=as_yaml(config),
     )
-    path = folder / "report.html"
-    with storage_errors(str(path)):
-        path.write_text(page, encoding="utf-8")
-    return path
+    return write_page(folder, page)
 
 
 def _claims(found: Found) -> Markup | None:
@@ -149,7 +143,7 @@ def _grids(found: Found) -> list[Grid]:
                 asked.get(kind, kind),
                 tuple(picture["text"] for picture in chosen[-1][2]),
                 tuple(
-                    (name, tuple(_data_uri(folder / p["file"]) for p in pictures)) for name, folder, pictures in chosen
+                    (name, tuple(png_uri(folder / p["file"]) for p in pictures)) for name, folder, pictures in chosen
                 ),
             )
         )
@@ -172,10 +166,6 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     from curation.train.metrics import read_metrics
 
     return read_metrics(folder)
-
-
-def _data_uri(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
 
 
 def _spread(seeds: Sequence[float | None]) -> str:

@@ -11,13 +11,12 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
 from markupsafe import Markup
 
 import curation
 from curation.report import charts, ridges, wording
 from curation.report.facts import RunFacts, Sample, StageFacts, Thumbnail
-from curation.report.page import page_environment
+from curation.report.page import as_yaml, page_environment
 from curation.report.shapes import Heat, Histogram, Lengths
 from curation.row import Reason
 from curation.units import format_bytes
@@ -47,7 +46,7 @@ def render(facts: RunFacts) -> str:
         record=facts.record,
         headlines=_headlines(facts),
         seconds=wording.seconds_between(facts.record.started, facts.record.finished),
-        config=yaml.safe_dump(facts.record.config, sort_keys=False, allow_unicode=True, width=100),
+        config=as_yaml(facts.record.config),
         versions={
             **facts.record.versions,
             "report written by": f"curation {curation.__version__}, Python {platform.python_version()}",

@@ -5,19 +5,17 @@ Prompts and settings pass the template's autoescaping, and the page forbids itse
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from curation.report import wording
 from curation.report.curves import curves
-from curation.report.page import page_environment
-from curation.storage import storage_errors
+from curation.report.page import as_yaml, page_environment, png_uri, write_page
 from curation.train.metrics import read_metrics
 from curation.units import format_bytes
 
@@ -42,17 +40,14 @@ def write_report(folder: Path) -> Path:
     environment.filters.update(count=wording.count, size=format_bytes, duration=wording.duration, flops=_flops)
     page = environment.get_template("report.html").render(
         facts=facts,
-        config=yaml.safe_dump(facts["config"], sort_keys=False, allow_unicode=True, width=100),
+        config=as_yaml(facts["config"]),
         charts=_charts(lines),
         last=lines[-1] if lines else None,
-        step_seconds=_median([1 / rate for line in lines if (rate := _steps_per_s(line, facts["config"]))]),
+        step_seconds=median(paces) if (paces := _paces(lines, facts["config"])) else None,
         grids=_grids(folder),
         prompts=facts["config"]["grids"]["prompts"],
     )
-    path = folder / "report.html"
-    with storage_errors(str(path)):
-        path.write_text(page, encoding="utf-8")
-    return path
+    return write_page(folder, page)
 
 
 def _charts(lines: list[dict[str, Any]]) -> list[tuple[str, str, Markup]]:
@@ -81,20 +76,14 @@ def _grids(folder: Path) -> list[Grid]:
         files = sorted((folder / "grids" / name).glob("*.png"))
         title = "teacher" if name == "reference" else f"step {int(name):,}"
         if files:
-            found.append(Grid(title, tuple(_data_uri(file) for file in files)))
+            found.append(Grid(title, tuple(png_uri(file) for file in files)))
     return found
 
 
-def _data_uri(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-
-
-def _steps_per_s(line: dict[str, Any], config: dict[str, Any]) -> float:
-    return float(line["samples_per_s"] / (config["data"]["batch"] * config["loop"]["accumulate"]))
-
-
-def _median(values: list[float]) -> float | None:
-    return sorted(values)[len(values) // 2] if values else None
+def _paces(lines: list[dict[str, Any]], config: dict[str, Any]) -> list[float]:
+    """Seconds of a step, at each line."""
+    samples = config["data"]["batch"] * config["loop"]["accumulate"]
+    return [samples / line["samples_per_s"] for line in lines if line["samples_per_s"]]
 
 
 def _flops(number: float | None) -> str:
