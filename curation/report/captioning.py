@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from curation.pack.captions import ALT, caption_column
 from curation.report.distributions import stage_settings
 from curation.report.model_facts import CaptioningFacts, KindFacts
 from curation.report.shapes import Lengths
 from curation.report.tables import CAPTION_COLUMN, StageTable, Tables
 from curation.sql import identifier
 
-ALT = "alt"
 LONGEST = 4096
 """Words or tokens; longer captions count as this long."""
 MAX_MODELS = 3
@@ -61,13 +61,8 @@ def kinds_of(caption: StageTable, settings: dict[str, Any]) -> list[str]:
     return [*alt, *asked, *sorted(there - {*asked, ALT})]
 
 
-def text_column(kind: str) -> str:
-    """The column of a kind's text; what is known of it stands in columns of that name and an ending."""
-    return "alt_text" if kind == ALT else f"caption_{kind}"
-
-
 def _kind(tables: Tables, caption: StageTable, kind: str, limit: int) -> KindFacts:
-    name = text_column(kind)
+    name = caption_column(kind)
     text = identifier(name)
     has_text = f"outcome = 'kept' AND coalesce({text}, '') <> ''"
     models: list[tuple[Any, ...]] = []

@@ -16,7 +16,8 @@ from curation.bank import ImageBank
 from curation.caption.writing import IT_WROTE
 from curation.errors import CorruptionError, StorageError
 from curation.names import UID_PATTERN
-from curation.report.captioning import kinds_of, text_column
+from curation.pack.captions import caption_column
+from curation.report.captioning import kinds_of
 from curation.report.facts import RejectedSamples, Sample, StageFacts
 from curation.report.model_facts import CaptionText
 from curation.report.shards import Shards
@@ -188,7 +189,7 @@ def _sample(
 
 def _texts(row: dict[str, Any], kinds: Sequence[str]) -> tuple[CaptionText, ...]:
     """The row's captions, of all kinds that it has."""
-    names = ((kind, text_column(kind)) for kind in kinds)
+    names = ((kind, caption_column(kind)) for kind in kinds)
     return tuple(
         CaptionText(kind, row[name], row.get(f"{name}_tokens"), row.get(f"{name}_similarity"))
         for kind, name in names

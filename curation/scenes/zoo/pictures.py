@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def pictures(work: Path, count: int, held_out: bool = False) -> NDArray[np.uint8
     if not path.exists():
         temporary = path.with_suffix(".tmp")
         out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, SIDE, SIDE, 3))
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:  # torch has threads by now
             for start, chunk in zip(
                 range(0, count, CHUNK),
                 pool.map(_chunk, range(0, count, CHUNK), [held_out] * -(-count // CHUNK)),
