@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from curation.bank import ImageBank
 from curation.encode.cache import EMPTY_FILE
 from curation.errors import ConfigError, CorruptionError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
+from curation.lock import alone
 from curation.storage import TEMP_MARK, Folder
 from curation.stream.corpus import open_corpus
 
@@ -34,9 +36,14 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
 
     Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
     failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`:
-    remove files that nothing names (only while no run is going on). A packed corpus by itself will do as `output`: then
-    its shards and its index are checked. Raises ConfigError if `output` holds no stages.
+    remove files that nothing names. A packed corpus by itself will do as `output`: then its shards and its index are
+    checked. Raises ConfigError if `output` holds no stages, or where a run is going on that `repair` would disturb.
     """
+    with alone(output.url) if repair and output.folders() else nullcontext():
+        return _fsck(output, deep, repair)
+
+
+def _fsck(output: Folder, deep: bool, repair: bool) -> list[Finding]:
     if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
         return list(_check_corpus(output, deep))
     folders = [output.child(name) for name in output.folders()]

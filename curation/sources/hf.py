@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -110,25 +111,22 @@ def _load(settings: SourceSettings, setting: str) -> Any:
 def _check_card(path: str, settings: SourceSettings, setting: str) -> None:
     """Refuse a dataset whose card names files elsewhere, before `datasets` asks for them: they may be this machine's,
     or those of a server that only this machine reaches. Raises ConfigError."""
-    from huggingface_hub import DatasetCard
+    from huggingface_hub import DatasetCard, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    card = os.path.join(path, "README.md") if os.path.isdir(path) else path
-    if card != path and not os.path.exists(card):
-        return
     try:
-        given = DatasetCard.load(card, ignore_metadata_errors=True).data.to_dict()
-    except EntryNotFoundError:
+        if os.path.isdir(path):
+            card = os.path.join(path, "README.md")
+        else:
+            card = hf_hub_download(path, "README.md", repo_type="dataset", revision=settings.revision)
+        text = Path(card).read_text(encoding="utf-8")
+        given = DatasetCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, EntryNotFoundError):  # none, none such, offline, damaged: `datasets` says so better
         return
-    except (OSError, ValueError):  # offline, no such dataset, a damaged card: `datasets` says so better
-        return
-    for pattern in _patterns([config.get("data_files") for config in given.get("configs") or () if _is_config(config)]):
+    configs = [config for config in given.get("configs") or () if isinstance(config, dict)]
+    for pattern in _patterns([config.get("data_files") for config in configs]):
         if "://" in pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
             raise ConfigError(f"{setting}.path", f"its card wants {pattern!r}, which is no file of the dataset")
-
-
-def _is_config(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 def _patterns(value: Any) -> Iterator[str]:
@@ -144,16 +142,12 @@ def _patterns(value: Any) -> Iterator[str]:
 
 def _check_files(builder: Any, path: str, setting: str) -> None:
     """Refuse files outside of the dataset, whatever named them. Raises ConfigError."""
-    local = os.path.realpath(path) + os.sep if os.path.isdir(path) else None
+    # What a link in a folder leads to is the business of whoever made the folder: the hub's cache is full of them.
+    inside = os.path.realpath(path) + os.sep if os.path.isdir(path) else f"hf://datasets/{path}@"
     for files in (builder.config.data_files or {}).values():
         for file in map(str, files):
-            inside = file.startswith(f"hf://datasets/{path}@") if local is None else _below(file, local)
-            if not inside:
+            if not (file if "://" in file else os.path.abspath(file)).startswith(inside):
                 raise ConfigError(f"{setting}.path", f"{file!r} is no file of the dataset")
-
-
-def _below(file: str, folder: str) -> bool:
-    return "://" not in file and os.path.realpath(file).startswith(folder)
 
 
 def _saved_to_disk(path: str, settings: SourceSettings, setting: str) -> Any:

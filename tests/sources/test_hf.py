@@ -146,13 +146,12 @@ def test_a_card_names_files_of_the_dataset_alone(tmp_path: Path, named: str) -> 
             server.accept()
 
 
-def test_a_link_out_of_a_dataset_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "secret.csv").write_text("url,TEXT\nhttp://a/1,secret\n")
-    path = tmp_path / "set"
+def test_links_are_followed_as_in_the_hubs_cache(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_text("url,TEXT\nhttp://a/1,text\n")
+    path = tmp_path / "snapshot"
     path.mkdir()
-    (path / "train.csv").symlink_to(tmp_path / "secret.csv")
-    with pytest.raises(ConfigError, match=r"source\.path: .* is no file of the dataset"):
-        build(tmp_path / "out", {"kind": "hf", "path": str(path)})
+    (path / "train.csv").symlink_to(tmp_path / "blob")
+    assert list(by_url(build(tmp_path / "out", {"kind": "hf", "path": str(path)}))) == ["http://a/1"]
 
 
 def test_a_card_of_ones_own_files_is_followed(tmp_path: Path, folder: dict[str, Any]) -> None:
