@@ -89,7 +89,7 @@ def _see_log() -> str:
 def _train(given: argparse.Namespace) -> int:
     from curation.stream.corpus import corpus_setting
 
-    sets = [*given.set, *corpus_setting(given.corpus)]
+    sets = [*corpus_setting(given.corpus), *given.set]
     if given.output:
         sets.append(f"output={given.output}")
     config = load_train_config(given.config, sets)

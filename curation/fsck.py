@@ -37,15 +37,15 @@ def fsck(output: Folder, *, deep: bool = False, repair: bool = False) -> list[Fi
     Always: manifests and fragments agree, rows kept by a stage are exactly the rows of the next, kept + rejected +
     failed = rows, files are there and whole. `deep`: also each stored image and each shard against its hash. `repair`:
     remove files that nothing names. A packed corpus by itself will do as `output`: then its shards and its index are
-    checked. Raises ConfigError if `output` holds no stages, or where a run is going on that `repair` would disturb.
+    checked. Raises ConfigError if `output` holds no stages, StorageError where `repair` would disturb a run.
     """
+    if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
+        return list(_check_corpus(output, deep))
     with alone(output.url) if repair and output.folders() else nullcontext():
         return _fsck(output, deep, repair)
 
 
 def _fsck(output: Folder, deep: bool, repair: bool) -> list[Finding]:
-    if output.exists(MANIFEST):  # a corpus by itself: packed and copied away, or indexed
-        return list(_check_corpus(output, deep))
     folders = [output.child(name) for name in output.folders()]
     manifests = {folder: read_manifest(folder) for folder in folders if folder.exists(MANIFEST) or committed(folder)}
     if not manifests:

@@ -46,7 +46,8 @@ def load(
 ) -> M:
     """Read `path` and apply `overrides` ("stages.select.top=1000", values in YAML). Raises ConfigError.
 
-    `dotted`: settings below which, so many keys deep, the rest of an override's path is one key.
+    `dotted`: settings that hold things by names, so many levels of them, below which the rest of an override's path is
+    one key.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -71,15 +72,16 @@ def load(
 class _Once(yaml.SafeLoader):
     """Refuses a key that stands twice in a mapping, of which YAML's own rule is to forget one without a word."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and isinstance(key, yaml.ScalarNode):
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     told = f"{key.value!r} stands twice, again in line {key.start_mark.line + 1}"
-                    raise yaml.constructor.ConstructorError(None, None, told)
+                    raise yaml.composer.ComposerError(None, None, told)
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return node
 
 
 def make_config(data: Mapping[str, Any]) -> Config:
@@ -116,8 +118,8 @@ def assign(data: dict[str, Any], path: str, value: Any, dotted: Mapping[str, int
     Mappings on the way are made where they lack. `dotted` as in `load`.
     """
     keys = path.split(".")
-    if (depth := (dotted or {}).get(keys[0])) is not None and len(keys) > depth:
-        keys = [*keys[:depth], ".".join(keys[depth:])]
+    if (levels := (dotted or {}).get(keys[0])) is not None:
+        keys = _named_keys(data, path, levels)
     node: Any = data
     for depth, key in enumerate(keys):
         where = ".".join(keys[: depth + 1])
@@ -141,6 +143,23 @@ def assign(data: dict[str, Any], path: str, value: Any, dotted: Mapping[str, int
 
 _PLAIN = {"tuple_type": "must be a list, as [a, b]", "model_type": "must hold settings as `key: value`"}
 """pydantic's words where they speak of Python."""
+
+
+def _named_keys(data: Mapping[str, Any], path: str, levels: int) -> list[str]:
+    """The path's first key, `levels` names that are there (they may have dots), and the rest as one key."""
+    first, _, rest = path.partition(".")
+    keys, node = [first], data.get(first) or {}
+    for _ in range(levels):
+        names = list(node) if isinstance(node, dict) else []
+        found = [name for name in names if rest == name or rest.startswith(f"{name}.")]
+        if not found and "." in rest:
+            raise ConfigError(".".join(keys), f"has none of the name with which {rest!r} begins: {', '.join(names)}")
+        name = max(found, key=len) if found else rest
+        keys, rest = [*keys, name], rest[len(name) + 1 :]
+        if not rest:
+            return keys
+        node = node[name]
+    return [*keys, rest]
 
 
 def _explain(error: ValidationError, model: type[BaseModel], under: str) -> ConfigError:

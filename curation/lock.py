@@ -1,7 +1,7 @@
 """One process at a time in an output folder: two runs in one would each delete what the other has begun.
 
-On local and shared disks only; object stores have no locks. `pipelines.curate.run`, `pipelines.ablate.ablate` and
-`curation.train.run.train` hold their output while they work.
+On local and shared disks only; object stores have no locks. `pipelines.curate.run`, `pipelines.ablate.ablate`,
+`curation.train.run.train` and `curation.fsck.fsck` hold their output while they write there.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from curation.errors import ConfigError
-from curation.storage import storage_errors
+from curation.errors import StorageError
+from curation.storage import Folder, storage_errors
 
 LOCK = ".lock"
 _HELD: set[Path] = set()
@@ -22,10 +22,13 @@ _HELD: set[Path] = set()
 
 @contextmanager
 def alone(output: str) -> Iterator[None]:
-    """Hold `output` in this block. Raises ConfigError where another process holds it, StorageError where it cannot be
-    written. Where the file system knows no locks, as some shared ones do, nothing is held."""
-    folder = Path(output).absolute()
-    if "://" in output or folder in _HELD:
+    """Hold `output` in this block. Raises StorageError where another process holds it, or where it cannot be written.
+
+    Where the file system knows no locks, as some shared ones do, nothing is held.
+    """
+    local = Folder(output).local
+    folder = local.resolve() if local is not None else None
+    if folder is None or folder in _HELD:
         yield
         return
     with storage_errors(output):
@@ -38,13 +41,14 @@ def alone(output: str) -> Iterator[None]:
         except (BlockingIOError, PermissionError):
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ConfigError("output", f"{holder} works in {output}: wait for it, or choose another") from None
+            raise StorageError(f"{holder} works in {output}: wait for it, or choose another output") from None
         except OSError:  # no locks here
             yield
             return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with storage_errors(output):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         _HELD.add(folder)
         try:
             yield

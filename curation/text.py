@@ -14,11 +14,17 @@ def one_line(error: BaseException, limit: int | None = None) -> str:
 
 
 def without_secrets(place: str) -> str:
-    """A URL without user, password and query, in which signatures stand; other text as it is."""
-    scheme, there, rest = place.partition("://")
+    """A URL without user, password and, on the web, query, in which signatures stand; other text as it is."""
+    return "::".join(map(_without_secrets, place.split("::")))
+
+
+def _without_secrets(url: str) -> str:
+    scheme, there, rest = url.partition("://")
     if not there or not scheme.replace("+", "").isalnum():
-        return place
-    host, slash, path = rest.partition("?")[0].partition("#")[0].partition("/")
+        return url
+    if scheme in ("http", "https"):
+        rest = rest.partition("?")[0].partition("#")[0]
+    host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.corpora import check_unseen, corpus_facts
 from curation.ablate.measure import SCENE_KINDS, check_metrics, check_models, prompts_of
-from curation.ablate.registered import register
+from curation.ablate.registered import Change, register
 from curation.ablate.report import write_report
 from curation.ablate.result import Made, collect
 from curation.ablate.students import (
@@ -36,6 +36,7 @@ from curation.ablate.students import (
 )
 from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError, under
+from curation.evaluate.prompts import Prompt
 from curation.lock import alone
 from curation.pack.stage import Pack
 from curation.storage import Folder
@@ -89,11 +90,6 @@ def ablate(
     `engine` is "ray", with a task a student, or "local": one student after another in this process. Raises ConfigError
     before any work starts where it can, RunError where it cannot go on; students that can are done before.
     """
-    with alone(config.output):
-        return _ablate(config, engine, address, watcher or Watcher())
-
-
-def _ablate(config: AblateConfig, engine: str, address: str | None, watcher: Watcher) -> Ablated:
     check_metrics(config)
     check_models(config)
     arms = expand(config)
@@ -107,6 +103,18 @@ def _ablate(config: AblateConfig, engine: str, address: str | None, watcher: Wat
             check_teacher(arm.train.recipe)
     _check_students(config, arms)
     prompts = prompts_of(config.evaluation)
+    with alone(config.output):
+        return _ablate(config, arms, prompts, engine, address, watcher or Watcher())
+
+
+def _ablate(
+    config: AblateConfig,
+    arms: Sequence[Arm],
+    prompts: Sequence[Prompt],
+    engine: str,
+    address: str | None,
+    watcher: Watcher,
+) -> Ablated:
     corpora = _corpora(arms, engine, address, watcher)
     packed = {arm.name: _packed(arm) for arm in arms}
     telling = [prompt.text for prompt in prompts if prompt.kind != SCENE_KINDS["short"]]  # few words fit many scenes
@@ -126,10 +134,15 @@ def _ablate(config: AblateConfig, engine: str, address: str | None, watcher: Wat
         )
         for arm in arms
     ]
-    changed = register(config, sum(1 for _ in students_folder(config).glob(f"*/{EVALUATION}")))
+    _register(config)
     places = _make_students(config, made, engine, address, watcher)
+    changed = _register(config)
     found = collect(config, made, places, changed)
     return Ablated(_write(config, found), str(write_report(Path(config.output), found)), found)
+
+
+def _register(config: AblateConfig) -> tuple[Change, ...]:
+    return register(config, sum(1 for _ in students_folder(config).glob(f"*/{EVALUATION}")))
 
 
 def _check_students(config: AblateConfig, arms: Sequence[Arm]) -> None:

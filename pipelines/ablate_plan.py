@@ -155,7 +155,8 @@ def _trainings(
         steps = steps_of(config, arms, {name: count or 0 for name, count in samples.items()}, {})
     corpora = {name: journey[-1].folder if folders_known else None for name, journey in journeys.items()}
     taken = {arm.name: _finished(config, arm, steps.get(arm.name), corpora[arm.name]) for arm in arms}
-    every = [seconds for of in taken.values() for seconds, _ in of]
+    paces = {name: [seconds for seconds, _ in of if seconds is not None] for name, of in taken.items()}
+    every = [seconds for of in paces.values() for seconds in of]
     return tuple(
         Training(
             arm.name,
@@ -163,7 +164,7 @@ def _trainings(
             arm.train.data.batch * arm.train.loop.accumulate,
             sum(whose == "wanted" for _, whose in taken[arm.name]),
             sum(whose == "stale" for _, whose in taken[arm.name]),
-            median([seconds for seconds, _ in taken[arm.name]] or every) if every else config.run.seconds_per_step,
+            median(paces[arm.name] or every) if every else config.run.seconds_per_step,
         )
         for arm in arms
     )
@@ -171,19 +172,21 @@ def _trainings(
 
 def _finished(
     config: AblateConfig, arm: Arm, steps: int | None, corpus: str | None
-) -> list[tuple[float, Literal["wanted", "stale", "other"]]]:
-    """Of each trained student of the same recipe seconds a step, and whether it is one of those that are wanted, one
-    on another corpus, or of other settings. `steps`, `corpus` (its folder's name): None where they cannot be told."""
-    found: list[tuple[float, Literal["wanted", "stale", "other"]]] = []
+) -> list[tuple[float | None, Literal["wanted", "stale", "other"]]]:
+    """Of each student seconds a step (None with another recipe), and whether it is trained as is wanted, on another
+    corpus, or by other settings. `steps`, `corpus` (its folder's name): None where they cannot be told."""
+    found: list[tuple[float | None, Literal["wanted", "stale", "other"]]] = []
     for pair in range(config.seeds):
         folder = students_folder(config) / f"{arm.name}-{pair}"
         facts = read_run(folder)
         theirs = trained_by(facts) if facts is not None else None
-        if facts is None or theirs is None or facts.get("status") != "done" or theirs.recipe != arm.train.recipe:
+        if facts is None or theirs is None or not facts.get("steps"):
             continue
-        seconds = facts["seconds"] / facts["steps"]
+        seconds = facts["seconds"] / facts["steps"] if theirs.recipe == arm.train.recipe else None
         if corpus is not None and trained_elsewhere(facts, corpus):
             found.append((seconds, "stale"))
+            continue
+        if facts["status"] != "done" or seconds is None:
             continue
         made = facts["steps"] if steps is None else steps
         mine = train_config(config, arm, pair, output=str(folder), corpus=theirs.data.corpora[0].path, steps=made)

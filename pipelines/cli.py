@@ -92,8 +92,8 @@ def plan(
     out.print(f"output  {escape(settings.output)}")
     out.print(table)
     if settings.stages.fetch.min_side < (least := least_side(settings.stages.pack)):
-        told = f"fetch lets pictures of {settings.stages.fetch.min_side} pixels through, which layout rejects after all"
-        out.print(f"note    {told} else was paid for: stages.fetch.min_side={least} does not")
+        told = "layout rejects pictures whose shorter side is under"
+        out.print(f"note    {told} {least} pixels, after all else was paid for: stages.fetch.min_side={least}")
 
 
 @app.command()

@@ -186,16 +186,22 @@ def run(
     Raises ConfigError before any work starts where it can, RunError when the run cannot go on. What was committed
     stays, and the same call goes on from there.
     """
-    with alone(config.output):
-        return _run(config, engine, address, watcher or Watcher(), make)
-
-
-def _run(
-    config: Config, engine: str, address: str | None, watcher: Watcher, make: Callable[[str, str | None], Engine]
-) -> Result:
+    watcher = watcher or Watcher()
     stages = make_stages(config)
     _check(config, stages)
     _check_models(stages, online=True)
+    with alone(config.output):
+        return _run(config, stages, engine, address, watcher, make)
+
+
+def _run(
+    config: Config,
+    stages: list[Stage],
+    engine: str,
+    address: str | None,
+    watcher: Watcher,
+    make: Callable[[str, str | None], Engine],
+) -> Result:
     record = RunLog(config, engine, stages)
     session: Engine | None = None
     manifest: Manifest | None = None

@@ -118,14 +118,17 @@ def _wait(task: Any, config: AblateConfig, students: Sequence[Student], ended: E
 
 
 def _result(task: Any, what: str) -> Any:
+    """Raises what a task raised on purpose, RunError where it lacked memory or its worker was lost; a bug as it is."""
     told = f"{what}: " if what else ""
     try:
         return ray.get(task)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, CurationError):
-            raise cause if isinstance(cause, ConfigError) else RunError(f"{told}{cause}") from error
-        raise RunError(f"{told}{type(cause).__name__}: {cause}") from error
+        if isinstance(cause, ConfigError):
+            raise cause from error
+        if isinstance(cause, CurationError) or type(cause).__name__ == "OutOfMemoryError":
+            raise RunError(f"{told}{cause}") from error
+        raise
     except ray.exceptions.RayError as error:
         raise RunError(f"{told}{one_line(error, 300)}") from error
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.errors import ConfigError, StorageError
+from curation.errors import StorageError
 from curation.lock import alone
 from tests.journey import ROOT
 
@@ -44,9 +44,11 @@ def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
     with held(tmp_path) as process:
-        told = rf"output: process {process.pid} on .* works in .*choose another"
-        with pytest.raises(ConfigError, match=told), alone(str(tmp_path)):
-            pass
+        told = rf"process {process.pid} on .* works in .*choose another"
+        (tmp_path / "link").symlink_to(tmp_path)
+        for name in (str(tmp_path), f"{tmp_path}/link", f"file://{tmp_path}"):
+            with pytest.raises(StorageError, match=told), alone(name):
+                pass
         process.kill()
         process.wait()
         with alone(str(tmp_path)):  # though its child still lives
@@ -54,7 +56,7 @@ def test_a_folder_belongs_to_one_process(tmp_path: Path) -> None:
 
 
 def test_one_process_may_hold_it_twice(tmp_path: Path) -> None:
-    with alone(str(tmp_path / "new")), alone(str(tmp_path / "new")), alone("s3://bucket/run"):
+    with alone(str(tmp_path / "new")), alone(f"{tmp_path}/x/../new"), alone("s3://bucket/run"):
         assert (tmp_path / "new" / ".lock").read_text().startswith(f"process {os.getpid()} ")
 
 

@@ -28,6 +28,9 @@ def test_errors_in_a_line_even_those_that_say_nothing() -> None:
         ("s3://bucket/lists/*.parquet", "s3://bucket/lists/*.parquet"),
         ("https://h.example?token=1", "https://h.example"),
         ("lists/a?.parquet", "lists/a?.parquet"),
+        ("s3://bucket/a-0?.parquet", "s3://bucket/a-0?.parquet"),
+        ("ftp://user:pw@h.example/a", "ftp://h.example/a"),
+        ("zip://*.csv::https://u:p@h.example/l.zip?sig=1", "zip://*.csv::https://h.example/l.zip"),
         ("url LIKE 'https://a/%?b'", "url LIKE 'https://a/%?b'"),
     ],
 )

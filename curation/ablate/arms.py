@@ -65,7 +65,7 @@ class Difference:
 
 def load_ablate_config(path: str | Path, overrides: Iterable[str] = ()) -> AblateConfig:
     """Settings of an ablation and of all its arms, checked; as `curation.load.load`. Raises ConfigError."""
-    config = load(path, overrides, model=AblateConfig, dotted={"arms": 2, "grid": 3})
+    config = load(path, overrides, model=AblateConfig, dotted={"arms": 1, "grid": 2})
     expand(config)
     return config
 

@@ -19,6 +19,7 @@ from curation.config.ablate import SceneEvaluation
 from curation.config.koala import SamplingSettings, TeacherSettings
 from curation.errors import ConfigError
 from curation.evaluate.evaluate import evaluate
+from curation.load import make
 from curation.train.trained import teacher_sampler
 
 
@@ -37,11 +38,12 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=160, help="scenes, each asked in detail and in a few words")
     given = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
-    sampling = SamplingSettings(steps=given.steps, guidance=given.guidance)
     try:
-        found = ask(given.model, sampling, SceneEvaluation(kind="scenes", prompts=given.prompts))
+        sampling = make({"steps": given.steps, "guidance": given.guidance}, model=SamplingSettings, under="--")
+        evaluation = make({"kind": "scenes", "prompts": given.prompts}, model=SceneEvaluation, under="--")
+        found = ask(given.model, sampling, evaluation)
     except ConfigError as error:
-        console.print(f"[bold red]wrong arguments[/] {escape(error.problem)}")
+        console.print(f"[bold red]wrong arguments[/] {escape(str(error))}")
         return 2
     for name, value in found.items():
         console.print(f"{name:26}{value:.4g}")

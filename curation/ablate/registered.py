@@ -1,7 +1,7 @@
 """What was written down before anything was seen: verdict, number of seeds, and what is asked.
 
 Who has seen results and then changes what is claimed can make a verdict of anything. A change is no error, for it may
-have good reasons, but the report tells it. Called by `pipelines/ablate.py` before students are made.
+have good reasons, but the report tells it. Called by `pipelines/ablate.py` before students are made, and after.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from curation.ablate.arms import flatten
+from curation.ablate.measure import evaluation_identity
 from curation.config.ablate import AblateConfig
 from curation.errors import StorageError
 from curation.storage import Folder
 
 REGISTERED = "registered.json"
-_DECIDES = ("seed", "seeds", "fairness", "evaluation", "verdict")
+_DECIDES = {"seed", "seeds", "fairness", "evaluation", "verdict"}
+_FILES = ("prompts", "reference")
+"""Of the evaluation's identity: what files hold, where settings have their names alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,7 @@ class Change:
     path: str
     """Dotted."""
     students: int
-    """That were evaluated by then."""
+    """That had been evaluated by then."""
     before: Any
     """As in JSON; None where there was no such setting."""
     now: Any
@@ -37,23 +40,33 @@ class Change:
 def register(config: AblateConfig, evaluated: int) -> tuple[Change, ...]:
     """Keep the settings that decide the verdict, unless they are kept already; `evaluated`: students that are.
 
-    Returns all changes up to now, of those that were made after the first student was evaluated. Raises StorageError.
+    Returns all changes up to now, of those that were made after a student was evaluated, though it may be gone since.
+    Raises StorageError.
     """
-    now = flatten(config.model_dump(mode="json", include=set(_DECIDES)))
-    try:
-        kept = json.loads((Path(config.output) / REGISTERED).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        kept = []
-    except (OSError, ValueError) as error:
-        raise StorageError(f"{config.output}/{REGISTERED} cannot be read: {error}") from None
-    if not evaluated:  # nobody has seen anything
-        kept = []
-    if not kept or kept[-1]["settings"] != now:
-        kept = [*kept, {"students": evaluated, "settings": now}]
-        Folder(config.output).write_json(REGISTERED, kept)
+    now = flatten(config.model_dump(mode="json", include=_DECIDES))
+    identity = evaluation_identity(config.evaluation)
+    now |= {f"evaluation.{name} (what it holds)": identity[name] for name in _FILES if name in identity}
+    kept = _read(Path(config.output) / REGISTERED)
+    if kept and kept[-1]["settings"] == now:
+        kept[-1]["seen"] = max(kept[-1]["seen"], evaluated)
+    else:
+        if kept:  # whatever is to be seen now was made by the settings before
+            kept[-1]["seen"] = max(kept[-1]["seen"], evaluated)
+        kept = [*(entry for entry in kept if entry["seen"]), {"seen": 0, "settings": now}]
+    Folder(config.output).write_json(REGISTERED, kept)
     return tuple(
-        Change(path=path, students=later["students"], before=before, now=after)
+        Change(path=path, students=first["seen"], before=before, now=after)
         for first, later in pairwise(kept)
         for path in dict.fromkeys([*first["settings"], *later["settings"]])
         if (before := first["settings"].get(path)) != (after := later["settings"].get(path))
     )
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read: {error}") from None
+    return kept

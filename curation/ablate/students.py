@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ from curation.train.trained import teacher_of, teacher_sampler, trained_by, trai
 
 if TYPE_CHECKING:
     from curation.train.watcher import Watcher
+
+log = logging.getLogger(__name__)
 
 EVALUATION = "evaluation.json"
 PICTURES = "pictures"
@@ -86,6 +89,7 @@ class Failures:
         try:
             yield
         except RunError as error:
+            log.exception("%s failed", student.folder)
             self._told.append(f"{student.folder.name}: {error}")
 
     def check(self) -> None:

@@ -61,7 +61,7 @@ def least_side(settings: PackSettings) -> int:
     """Pixels that the shorter side of an image must have at least, or it fits no bucket; 0 where any will do."""
     if settings.buckets == "none" or settings.upscale or settings.fit == "pad":
         return 0
-    return min(min(size) for size in _sizes(settings))
+    return min(min(size) for size in Buckets(_sizes(settings)).sizes)
 
 
 def _sizes(settings: PackSettings) -> list[Size]:

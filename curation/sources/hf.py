@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 
 from curation.config import SourceSettings
 from curation.errors import ConfigError, SourceError
@@ -87,7 +88,7 @@ def _load(settings: SourceSettings, setting: str) -> Any:
 
     bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
-    path = os.path.expanduser(settings.path)
+    path = os.path.expanduser(settings.path).removeprefix("hf://datasets/")
     try:
         if os.path.exists(os.path.join(path, "state.json")) or os.path.exists(os.path.join(path, "dataset_dict.json")):
             return _saved_to_disk(path, settings, setting)
@@ -99,7 +100,7 @@ def _load(settings: SourceSettings, setting: str) -> Any:
         raise ConfigError(f"{setting}.path", one_line(error)) from None
     except ConnectionError as error:
         raise SourceError(f"source {settings.name}: {one_line(error)}") from error
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, TypeError, AttributeError, yaml.YAMLError) as error:  # a card may hold anything
         message = one_line(error)
         wrong = "split" if "split" in message.lower() else "hf_config" if "onfig" in message else "path"
         raise ConfigError(f"{setting}.{wrong}", message) from None
@@ -109,24 +110,49 @@ def _load(settings: SourceSettings, setting: str) -> Any:
 
 
 def _check_card(path: str, settings: SourceSettings, setting: str) -> None:
-    """Refuse a dataset whose card names files elsewhere, before `datasets` asks for them: they may be this machine's,
+    """Refuse a dataset that names files elsewhere, before `datasets` asks for them: they may be this machine's,
     or those of a server that only this machine reaches. Raises ConfigError."""
-    from huggingface_hub import DatasetCard, hf_hub_download
+    for given in (_card(path, settings), _told(path, settings)):
+        configs = given.get("configs")
+        for config in configs if isinstance(configs, list) else ():
+            for pattern in _patterns(config.get("data_files") if isinstance(config, dict) else None):
+                if "://" in pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
+                    told = f"it wants {pattern!r} read, which is no file of the dataset"
+                    raise ConfigError(f"{setting}.path", told)
+
+
+def _card(path: str, settings: SourceSettings) -> dict[str, Any]:
+    from huggingface_hub import DatasetCard
+
+    text = _text_of(path, "README.md", settings)
+    try:
+        found: dict[str, Any] = DatasetCard(text or "", ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, yaml.YAMLError):  # `datasets` says better what is wrong with it
+        return {}
+    return found
+
+
+def _told(path: str, settings: SourceSettings) -> dict[str, Any]:
+    """What `datasets` puts over the card."""
+    try:
+        found = yaml.safe_load(_text_of(path, ".huggingface.yaml", settings) or "")
+    except yaml.YAMLError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text_of(path: str, name: str, settings: SourceSettings) -> str | None:
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
         if os.path.isdir(path):
-            card = os.path.join(path, "README.md")
+            file = os.path.join(path, name)
         else:
-            card = hf_hub_download(path, "README.md", repo_type="dataset", revision=settings.revision)
-        text = Path(card).read_text(encoding="utf-8")
-        given = DatasetCard(text, ignore_metadata_errors=True).data.to_dict()  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, EntryNotFoundError):  # none, none such, offline, damaged: `datasets` says so better
-        return
-    configs = [config for config in given.get("configs") or () if isinstance(config, dict)]
-    for pattern in _patterns([config.get("data_files") for config in configs]):
-        if "://" in pattern or os.path.isabs(pattern) or ".." in pattern.split("/"):
-            raise ConfigError(f"{setting}.path", f"its card wants {pattern!r}, which is no file of the dataset")
+            file = hf_hub_download(path, name, repo_type="dataset", revision=settings.revision)
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError, EntryNotFoundError):  # none, none such, offline: `datasets` says so better
+        return None
 
 
 def _patterns(value: Any) -> Iterator[str]:

@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -154,10 +156,16 @@ def _pairs(numbers: Iterable[tuple[int, int]]) -> torch.Tensor:
 def _leave_signals(worker: int) -> None:
     """In a worker: the main process answers a signal that the whole group is sent, and still wants batches for it.
 
-    A second SIGTERM, as torch and `multiprocessing` send to workers that do not end, ends it.
+    A second SIGTERM ends it; `_end_workers` sees to it that no first one is needed when the main process ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.signal(signum, signal.SIG_DFL))
+
+
+def _end_workers(loader: weakref.ref[DataLoader[TorchBatch]]) -> None:
+    """At the end of the main process: ask workers to end, before `multiprocessing` sends them one SIGTERM and waits."""
+    if (alive := loader()) is not None:
+        alive._iterator = None  # which ends them as torch itself does
 
 
 class CorpusLoader:
@@ -190,6 +198,8 @@ class CorpusLoader:
             worker_init_fn=_leave_signals,
             **options,
         )
+        if workers:
+            atexit.register(_end_workers, weakref.ref(self._loader))
 
     @property
     def sizes(self) -> frozenset[tuple[int, int]]:

@@ -73,8 +73,8 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
         raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
     accelerator = _accelerator(config)
     with (
-        alone(config.output) if accelerator.is_main_process else nullcontext(),
         _loop(config, accelerator, watcher or Watcher()) as loop,
+        alone(config.output) if accelerator.is_main_process else nullcontext(),
     ):
         _run(loop)
     result = finished(config)
@@ -85,8 +85,8 @@ def train(config: TrainConfig, watcher: Watcher | None = None) -> TrainResult:
 def flops_per_sample(config: TrainConfig) -> int:
     """What `run.json` of a training will say, counted on its first batch; trains nothing and writes nothing."""
     with TemporaryDirectory() as empty:  # where no checkpoint is
-        alone = config.model_copy(update={"output": empty})
-        with _loop(alone, _accelerator(config), Watcher()) as loop:
+        elsewhere = config.model_copy(update={"output": empty})
+        with _loop(elsewhere, _accelerator(config), Watcher()) as loop:
             return loop.count_flops()
 
 

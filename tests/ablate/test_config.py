@@ -65,6 +65,11 @@ def test_a_file_and_overrides_of_overrides(tmp_path: Path) -> None:
     arm = "arms.task_alone.stages.fetch.retries=7"
     alone = expand(load_ablate_config(path, [arm]))[0]
     assert (alone.curate.stages.fetch.retries, alone.curate.stages.fetch.min_side) == (7, 64), "the rest of it stays"
+    with pytest.raises(ConfigError, match=r"arms: has none of the name .*'task_alnoe\.seed' begins: task_alone"):
+        load_ablate_config(path, ["arms.task_alnoe.seed=3"])
+    path.write_text(yaml.safe_dump(settings(arms={"v1": {}, "v1.5": {}}), sort_keys=False))
+    dotted = load_ablate_config(path, ["arms.v1.5.train.optimizer.warmup=3"])
+    assert [arm.train.optimizer.warmup for arm in expand(dotted)][:2] == [10, 3]
     with pytest.raises(ConfigError, match=r"arms\.task_alone\.stages: is no dotted path"):
         load_ablate_config(path, ["arms.task_alone={stages: {pack: {}}}"])
     with pytest.raises(ConfigError, match=r"grid\.resolution\.low\.stages\.pack\.side: unknown setting"):

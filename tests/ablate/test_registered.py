@@ -35,6 +35,26 @@ def test_a_change_after_that_is_told_for_good(tmp_path: Path) -> None:
     assert register(claimed(tmp_path, "rich.share", seeds=13), 26) == (shape, more, back)
 
 
+def test_a_look_is_not_forgotten_with_the_students(tmp_path: Path) -> None:
+    register(claimed(tmp_path, "rich.share"), 0)
+    register(claimed(tmp_path, "rich.share"), 10)  # as they are made
+    change = Change(path="verdict.primary", students=10, before="rich.share", now="rich.shape")
+    assert register(claimed(tmp_path, "rich.shape"), 0) == (change,)  # their folders were deleted
+
+
+def test_prompts_are_what_their_file_holds(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a\nb\n")
+    asked = {"kind": "models", "prompts": str(prompts), "metrics": [{"name": "clip", "model": "some/clip"}]}
+    given = settings(output=str(tmp_path), evaluation=asked, verdict={**VERDICT, "primary": "clip"})
+    config = make(given, model=AblateConfig)
+    register(config, 5)
+    assert register(config, 5) == ()
+    prompts.write_text("a\nc\n")
+    (change,) = register(config, 5)
+    assert change.path == "evaluation.prompts (what it holds)"
+
+
 def test_what_was_written_and_cannot_be_read_stops_the_run(tmp_path: Path) -> None:
     (tmp_path / REGISTERED).write_text("[{")
     with pytest.raises(StorageError, match=REGISTERED):

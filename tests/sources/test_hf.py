@@ -129,7 +129,8 @@ def test_code_in_a_dataset_is_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "named", ["{outside}", "../secret.csv", "http://127.0.0.1:{port}/x.csv", "hf://datasets/a/b/x.csv"]
 )
-def test_a_card_names_files_of_the_dataset_alone(tmp_path: Path, named: str) -> None:
+@pytest.mark.parametrize("by", ["README.md", ".huggingface.yaml"])
+def test_a_card_names_files_of_the_dataset_alone(tmp_path: Path, named: str, by: str) -> None:
     """Others are not so much as asked for."""
     (tmp_path / "secret.csv").write_text("url,TEXT\nhttp://a/1,secret\n")
     path = tmp_path / "set"
@@ -139,11 +140,18 @@ def test_a_card_names_files_of_the_dataset_alone(tmp_path: Path, named: str) -> 
         file = named.format(outside=tmp_path / "secret.csv", port=server.getsockname()[1])
         split = [{"split": "train", "path": file}]
         card = {"configs": [{"config_name": "default", "data_files": split}]}
-        (path / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
+        (path / by).write_text(f"---\n{json.dumps(card)}\n---\n" if by == "README.md" else json.dumps(card))
         with pytest.raises(ConfigError, match=r"source\.path: .* is no file of the dataset"):
             build(tmp_path / "out", {"kind": "hf", "path": str(path)})
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+@pytest.mark.parametrize("text", ["---\nconfigs: 5\n---\n", "---\na: [b\n---\n", "---\nconfigs:\n- 3\n---\n"])
+def test_a_damaged_card_is_a_clear_error(tmp_path: Path, folder: dict[str, Any], text: str) -> None:
+    (Path(folder["path"]) / "README.md").write_text(text)
+    with pytest.raises(ConfigError, match=r"source\."):
+        build(tmp_path / "out", folder)
 
 
 def test_links_are_followed_as_in_the_hubs_cache(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from curation.errors import CorruptionError
 from curation.stream.loader import CorpusLoader, StreamDataset
+from tests.journey import ROOT
 from tests.stream.conftest import Make
 from tests.stream.foreign import foreign_corpus
 from tests.stream.range_server import RangeServer
@@ -81,14 +83,28 @@ def test_small_pictures_are_enlarged_only_where_that_is_wanted(stream: Make) -> 
 def test_a_signal_to_all_of_the_group_leaves_the_workers_at_work(stream: Make) -> None:
     loader, alone = CorpusLoader(stream(), workers=2), CorpusLoader(stream())
     found = iter(loader)
-    keys = [next(found)["keys"]]
-    workers = multiprocessing.active_children()
-    assert len(workers) >= 2
+    keys = [next(found)["keys"], next(found)["keys"]]  # of both of them
+    workers = loader._loader._iterator._workers  # type: ignore[union-attr]
+    assert len(workers) == 2
     for worker in workers:
-        assert worker.pid is not None
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
     assert keys + [batch["keys"] for batch in found] == batches(alone)
+
+
+def test_a_script_whose_loader_has_workers_comes_to_its_end(corpus: Path) -> None:
+    script = f"""
+from curation.config import StreamSettings
+from curation.stream.loader import CorpusLoader
+from curation.stream.stream import CorpusStream
+settings = StreamSettings.model_validate({{"corpora": [{{"path": {str(corpus)!r}}}], "batch": 4}})
+loader = CorpusLoader(CorpusStream(settings), workers=2)
+print(len(next(iter(loader))["keys"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True, cwd=ROOT
+    )
+    assert done.stdout == "4\n"
 
 
 @pytest.mark.parametrize("workers", [0, 3])

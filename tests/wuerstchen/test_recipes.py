@@ -130,7 +130,7 @@ def test_stage_c_saves_all_three_stages(stage_c: StageCSettings, batch: dict[str
     assert not any("_name_or_path" in text for text in configs), "nor does it tell where its parts came from"
 
 
-def test_the_layers_that_are_read_are_alpha_bar(stage_c: StageCSettings, tmp_path: Path) -> None:
+def test_the_layers_that_are_read_are_kept(stage_c: StageCSettings, tmp_path: Path) -> None:
     """SDXL's second encoder was trained through its penultimate layer."""
     text = stage_c.text.model_copy(update={"layer": "penultimate"})
     recipe = StageC(stage_c.model_copy(update={"text": text}), seed=0)

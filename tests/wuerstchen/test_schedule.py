@@ -12,7 +12,7 @@ from curation.distill.losses import add_noise
 from curation.wuerstchen.schedule import alpha_bar, draw_times, p2_weights, prior_points
 
 
-def test_kept_is_a_cosine_held_off_its_ends() -> None:
+def test_alpha_bar_is_a_cosine_held_off_its_ends() -> None:
     found = alpha_bar(torch.tensor([0.0, 0.5, 0.9, 1.0]))
     start = math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     assert start == pytest.approx(0.999845, abs=1e-6)
