@@ -30,7 +30,7 @@ from curation.ablate.students import (
     Student,
     evaluate_references,
     make_student,
-    read_run,
+    student_facts,
     students_folder,
     trained_elsewhere,
 )
@@ -154,7 +154,7 @@ def _check_students(config: AblateConfig, arms: Sequence[Arm]) -> None:
             corpus = make_stages(arm.curate)[-1].folder.url
         for pair in range(config.seeds):
             folder = students_folder(config) / f"{arm.name}-{pair}"
-            if (facts := read_run(folder)) is not None and trained_elsewhere(facts, corpus):
+            if (facts := student_facts(folder)) is not None and trained_elsewhere(facts, corpus):
                 stale.append(str(folder))
     if stale:
         more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""

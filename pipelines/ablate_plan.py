@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from curation.ablate.arms import Arm, expand, steps_of, train_config
 from curation.ablate.measure import check_metrics, metric_names, prompts_of
-from curation.ablate.students import EVALUATION, read_run, students_folder, trained_elsewhere
+from curation.ablate.students import EVALUATION, student_facts, students_folder, trained_elsewhere
 from curation.config import Config, Settings
 from curation.config.ablate import AblateConfig, ModelEvaluation
 from curation.errors import ConfigError, SourceError
@@ -178,7 +178,7 @@ def _finished(
     found: list[tuple[float | None, Literal["wanted", "stale", "other"]]] = []
     for pair in range(config.seeds):
         folder = students_folder(config) / f"{arm.name}-{pair}"
-        facts = read_run(folder)
+        facts = student_facts(folder)
         theirs = trained_by(facts) if facts is not None else None
         if facts is None or theirs is None or not facts.get("steps"):
             continue

@@ -47,11 +47,9 @@ def register(config: AblateConfig, evaluated: int) -> tuple[Change, ...]:
     identity = evaluation_identity(config.evaluation)
     now |= {f"evaluation.{name} (what it holds)": identity[name] for name in _FILES if name in identity}
     kept = _read(Path(config.output) / REGISTERED)
-    if kept and kept[-1]["settings"] == now:
+    if kept:  # whatever is to be seen now was made by the settings before
         kept[-1]["seen"] = max(kept[-1]["seen"], evaluated)
-    else:
-        if kept:  # whatever is to be seen now was made by the settings before
-            kept[-1]["seen"] = max(kept[-1]["seen"], evaluated)
+    if not kept or kept[-1]["settings"] != now:
         kept = [*(entry for entry in kept if entry["seen"]), {"seen": 0, "settings": now}]
     Folder(config.output).write_json(REGISTERED, kept)
     return tuple(

@@ -95,7 +95,7 @@ class Failures:
     def check(self) -> None:
         """Raises RunError where there are any."""
         if self._told:
-            raise RunError(f"{len(self._told)} students failed, the others are done: {'; '.join(self._told)}")
+            raise RunError(f"{len(self._told)} of the students failed, the others are done: {'; '.join(self._told)}")
 
 
 def make_student(config: AblateConfig, student: Student, watcher: Watcher | None = None) -> None:
@@ -118,7 +118,7 @@ def trained_elsewhere(facts: Mapping[str, Any], corpus: str) -> bool:
     return theirs is not None and Path(theirs.data.corpora[0].path).name != corpus.rpartition("/")[2]
 
 
-def read_run(folder: Path) -> dict[str, Any] | None:
+def student_facts(folder: Path) -> dict[str, Any] | None:
     """A student's `run.json`; None where there is none that can be read."""
     try:
         found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 def evaluate_student(config: AblateConfig, student: Student) -> Results:
     """Evaluate a trained student, once. Its pictures lie beside it."""
-    facts = read_run(student.folder)
+    facts = student_facts(student.folder)
     assert facts is not None, f"{student.folder} is trained"
     identity = {"trained": facts["written"], "packed": student.packed}
 

@@ -112,7 +112,7 @@ def _load(settings: SourceSettings, setting: str) -> Any:
 def _check_card(path: str, settings: SourceSettings, setting: str) -> None:
     """Refuse a dataset that names files elsewhere, before `datasets` asks for them: they may be this machine's,
     or those of a server that only this machine reaches. Raises ConfigError."""
-    for given in (_card(path, settings), _told(path, settings)):
+    for given in (_card(path, settings), _beside_card(path, settings)):
         configs = given.get("configs")
         for config in configs if isinstance(configs, list) else ():
             for pattern in _patterns(config.get("data_files") if isinstance(config, dict) else None):
@@ -132,7 +132,7 @@ def _card(path: str, settings: SourceSettings) -> dict[str, Any]:
     return found
 
 
-def _told(path: str, settings: SourceSettings) -> dict[str, Any]:
+def _beside_card(path: str, settings: SourceSettings) -> dict[str, Any]:
     """What `datasets` puts over the card."""
     try:
         found = yaml.safe_load(_text_of(path, ".huggingface.yaml", settings) or "")

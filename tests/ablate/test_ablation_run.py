@@ -173,7 +173,10 @@ def test_a_student_that_cannot_go_on_does_not_keep_the_others_from_it(
 
     monkeypatch.setattr("pipelines.ablate.make_student", some_fail)
     heard = Heard()
-    with pytest.raises(RunError, match=r"2 students failed.*many-low-0: the loss is nan at step 3; few-high-0: the"):
+    told = r"2 of the students failed.*many-low-0: the loss is nan at step 3; few-high-0: the"
+    with pytest.raises(RunError, match=told):
+        RunError, match=r"2 of the students failed.*many-low-0: the loss is nan at step 3; few-high-0: the"
+    ):
         ablate(make(given, model=AblateConfig), engine="local", watcher=heard)
     assert heard.made == [("many-low", 1), ("few-high", 1)]
 
