@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def vae_dtype(vae: Any, dtype: torch.dtype) -> torch.dtype:
@@ -17,9 +17,17 @@ def vae_dtype(vae: Any, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype == torch.float16 and vae.config.force_upcast else dtype
 
 
+def move(pipeline: Any, device: torch.device | str, dtype: torch.dtype) -> None:
+    """All parts of a pipeline; the VAE at once to its own type, for what went through fp16 is rounded for good."""
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.to(device, vae_dtype(part, dtype) if part is pipeline.vae else dtype)
+
+
 def posterior_mean(vae: Any, pixels: Tensor) -> Tensor:
     """Latents as the VAE gives them, [B, C, H/f, W/f], of uint8 `pixels` [B, 3, H, W] on its device."""
-    mean: Tensor = vae.encode(pixels.to(vae.dtype) / 127.5 - 1).latent_dist.mean
+    scaled = pixels.float() / 127.5 - 1  # in full: bf16 would lose half a grey level
+    mean: Tensor = vae.encode(scaled.to(vae.dtype)).latent_dist.mean
     return mean
 
 

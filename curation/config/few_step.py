@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curation.config.base import Settings
 from curation.config.koala import SamplingSettings, TeacherSettings
@@ -22,6 +22,13 @@ class FewStepSettings(Settings):
     """Steps that the teacher takes for each of them."""
     guidance: float = Field(3.0, ge=0)
     """Guidance scale of the teacher."""
+
+    @model_validator(mode="after")
+    def _of_koala(self) -> FewStepSettings:
+        for name, instead in (("guidance", "`guidance`"), ("timesteps", "`steps` and `substeps`")):
+            if getattr(self.teacher, name) is not None:
+                raise ValueError(f"`teacher.{name}` is not read here: say it by {instead}")
+        return self
 
     @property
     def student_sampling(self) -> SamplingSettings:

@@ -67,7 +67,7 @@ class OptimizerSettings(Settings):
     """Stays, or falls to 0 at the last step along half a cosine."""
     warmup: int = Field(0, ge=0)
     """Steps over which the rate rises from 0."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Decay of the averages of gradient and square."""
     weight_decay: float = Field(0.01, ge=0)
     eps: float = Field(1e-8, gt=0)
@@ -144,4 +144,6 @@ class TrainConfig(Settings):
     def _together(self) -> TrainConfig:
         if self.optimizer.warmup > self.loop.steps:
             raise ValueError(f"`optimizer.warmup` is longer than the {self.loop.steps} steps of `loop.steps`")
+        if self.ema is not None and self.ema.every > self.loop.steps:
+            raise ValueError(f"`ema.every` is more than `loop.steps`, {self.loop.steps}: the average would never move")
         return self

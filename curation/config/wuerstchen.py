@@ -52,6 +52,15 @@ class CompressorSettings(PartSettings):
     shift: float = 0.0
     """With `file` only; 1 for Würstchen's second version."""
 
+    @model_validator(mode="after")
+    def _of_a_file(self) -> CompressorSettings:
+        if self.file is None:
+            fields = type(self).model_fields
+            for name in ("backbone", "scale", "shift"):
+                if getattr(self, name) != fields[name].default:
+                    raise ValueError(f"`{name}` goes with `file`: a folder says by itself what it is of")
+        return self
+
 
 def _named(given: Any) -> Any:
     return {"model": given} if isinstance(given, str) else given
@@ -128,7 +137,7 @@ class DecoderSettings(Settings):
 class CascadeSampling(Settings):
     """How pictures are made of prompts, through stages C, B and A."""
 
-    size: tuple[int, int] = (1024, 1024)
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1024, 1024)
     """Height and width, pixels."""
     prior_points: int = Field(30, ge=3)
     """Points of time at which Stage C is asked, from 1 to 0: two thirds of them above 2/3, as the authors have it."""

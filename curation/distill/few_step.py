@@ -19,6 +19,7 @@ from curation.distill.inputs import latents_of, sizes_of, texts_of
 from curation.distill.losses import add_noise, squared_error
 from curation.distill.teacher import Teacher
 from curation.distill.unet import Noised, UNetRecipe, predict
+from curation.errors import ConfigError
 from curation.train.draws import Draws
 from curation.train.recipe import TorchBatch
 
@@ -33,7 +34,9 @@ class FewStep(UNetRecipe):
         self.settings = settings
         self.model = UNet2DConditionModel.from_config(self.teacher.unet.config)
         self.model.load_state_dict(self.teacher.unet.state_dict())
-        self.starts = trailing(len(self.teacher.alphas_cumprod), settings.steps)
+        if (most := len(self.teacher.alphas_cumprod)) < settings.steps:
+            raise ConfigError("recipe.steps", f"{settings.steps} are more than the {most} timesteps of the teacher")
+        self.starts = trailing(most, settings.steps)
 
     def prepare(self, batch: TorchBatch, draws: Draws) -> Noised:
         teacher, device = self.teacher, self.teacher.device

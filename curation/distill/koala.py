@@ -41,6 +41,8 @@ class Koala(UNetRecipe):
         """`teacher`: one that is loaded already."""
         super().__init__(teacher or Teacher(settings.teacher), settings.student_sampling)
         self.settings = settings
+        self.teacher.check_steps("recipe.teacher.sampling", settings.teacher.sampling)
+        self.teacher.check_steps("recipe.sampling", settings.student_sampling)
         torch.manual_seed(seed)
         self.model = UNet2DConditionModel.from_config(student_config(self.teacher.unet.config, settings.student))
         losses, cut = settings.losses, settings.student

@@ -24,7 +24,7 @@ from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
 from curation.models import fetch_file, forget_places, is_local, load_options, located, quieten
-from curation.sdxl import embeddings, no_text, posterior_mean, vae_dtype
+from curation.sdxl import embeddings, move, no_text, posterior_mean
 from curation.text import one_line
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -61,8 +61,7 @@ class Teacher:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all of it."""
-        self.pipeline.to(device, dtype)
-        self.pipeline.vae.to(dtype=vae_dtype(self.pipeline.vae, dtype))
+        move(self.pipeline, device, dtype)
         self.alphas_cumprod, self._empty = self.alphas_cumprod.to(device), None
 
     @property
@@ -118,6 +117,17 @@ class Teacher:
         made.scheduler = scheduler_of(made, sampling)
         made.save_pretrained(folder, safe_serialization=True)
         forget_places(folder)
+
+    def check_steps(self, setting: str, sampling: SamplingSettings) -> None:
+        """Refuse sampling that asks where neither a teacher of few `timesteps` nor its student knows anything. Raises
+        ConfigError that names `setting`."""
+        if self.settings.timesteps is None:
+            return
+        scheduler = scheduler_of(self.pipeline, sampling)
+        scheduler.set_timesteps(sampling.steps)
+        if strange := {float(t) for t in scheduler.timesteps} - {*self.settings.timesteps}:
+            told = f"{sampling.steps} steps ask at {max(strange):g}, which `recipe.teacher.timesteps` leaves out"
+            raise ConfigError(f"{setting}.steps", told)
 
     def check_cache(self, cache: CacheFacts) -> None:
         """Refuse latents and embeddings that other models made. Raises ConfigError."""

@@ -4,7 +4,8 @@ brings VAE, text encoders and scheduler; what learns is another U-Net in its pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from curation.distill.sampling import sample
 from curation.distill.teacher import Teacher, frozen_copy
 from curation.encode.cache import CacheFacts
 from curation.train.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,13 @@ class UNetRecipe(Recipe):
     def save(self, folder: Path) -> None:
         """A `StableDiffusionXLPipeline` folder in fp16, with the spacing that the model is sampled at."""
         self.teacher.save_with(self.model, self._sampling, folder)
+
+    def check_sizes(self, sizes: Collection[tuple[int, int]]) -> None:
+        """Says so where all pictures are of another size than those that are sampled, which is the teacher's."""
+        side = self.teacher.unet.config.sample_size * self.teacher.pipeline.vae_scale_factor
+        if not any(0.5 < width * height / side**2 < 2 for width, height in sizes):
+            shown = ", ".join(f"{width} × {height}" for width, height in sorted(sizes)[:3])
+            log.warning("it is trained on pictures of %s, and sampled at %d × %d, as its teacher is", shown, side, side)
 
     def check_cache(self, cache: CacheFacts) -> None:
         self.teacher.check_cache(cache)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curation.errors import ConfigError, CorruptionError
+from curation.errors import ConfigError, CorruptionError, StorageError
 from curation.fragments import MANIFEST
 from curation.pack.buckets import parse_size
 from curation.pack.index import INDEX
@@ -106,6 +106,15 @@ def corpus_setting(urls: Sequence[str]) -> list[str]:
     """What `--corpus` options override in the settings of a training."""
     listed = ", ".join(json.dumps({"path": corpus_folder(url)}) for url in urls)
     return [f"data.corpora=[{listed}]"] if urls else []
+
+
+def manifest_hash(url: str) -> str | None:
+    """What names the corpus at `url`: `Corpus.sha256`. None where nobody can tell."""
+    folder = Folder(url)
+    try:
+        return hashlib.sha256(folder.read_bytes(MANIFEST)).hexdigest() if folder.exists(MANIFEST) else None
+    except StorageError:
+        return None
 
 
 def open_corpus(url: str, setting: str = "corpus") -> Corpus:

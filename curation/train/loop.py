@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from curation.config.train import TrainConfig
@@ -26,6 +25,7 @@ from curation.stream.order import key_of
 from curation.train.average import Average
 from curation.train.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from curation.train.draws import Draws
+from curation.train.finite import check_finite, overflows
 from curation.train.flops import flops_of
 from curation.train.grids import GRIDS, grid_seeds, save_grid
 from curation.train.identity import check_identity, identity
@@ -63,9 +63,12 @@ class Loop:
         """Optimiser steps done."""
         self.seconds = 0.0
         """Of training, over all sessions."""
+        self.device_seconds = 0.0
+        """The same of all devices, which may be others in each session."""
         self.flops: int | None = None
         """Of a sample, forward and back, with the frozen models."""
         self._window = Window()
+        self._rate = 0.0  # of the last step
         if (path := latest_checkpoint(self.folder / CHECKPOINTS)) is not None:
             self._load(load_checkpoint(path))
         self._check_together()
@@ -81,12 +84,12 @@ class Loop:
         """
         steps, every = self.config.loop.steps, self.config.loop
         metrics = Metrics(self.folder, self.step) if self.accelerator.is_main_process else None
-        saved, before, started = self.step, self.seconds, time.monotonic()
+        saved, before = self.step, time.monotonic()
         try:
             self._draw()  # what a run that ended just here has not drawn any more
             while self.step < steps:
                 norm = self._step()
-                self.seconds = before + time.monotonic() - started
+                before = self._spend(before)
                 if self.step % every.log_every == 0 or self.step == steps:
                     line = self._line(norm)
                     if metrics is not None:
@@ -105,6 +108,13 @@ class Loop:
             if metrics is not None:
                 metrics.close()
 
+    def _spend(self, since: float) -> float:
+        """Count the time `since` then; now."""
+        now = time.monotonic()
+        self.seconds += now - since
+        self.device_seconds += (now - since) * self.accelerator.num_processes
+        return now
+
     def _step(self) -> Tensor | None:
         """One step of the optimiser; the norm of its gradient, before it is clipped."""
         loop, norm, keys = self.config.loop, None, []
@@ -119,15 +129,16 @@ class Loop:
                 self.flops = self._count(batch, number)
             with self.accelerator.accumulate(self.model):
                 losses, total = self._losses(self.model, prepared)
-                self._check_finite(total, "the loss", batch["keys"], losses)
+                check_finite(self.accelerator, total, "the loss", self.step + 1, batch["keys"], losses)
                 self.accelerator.backward(total)
                 if self.accelerator.sync_gradients:
                     norm = self.accelerator.clip_grad_norm_(self.model.parameters(), clip)
-                    if self.accelerator.scaler is None:  # one that scales expects infinities, and leaves out the step
-                        self._check_finite(norm, "the gradient", keys)
+                    if not overflows(self.accelerator):
+                        check_finite(self.accelerator, norm, "the gradient", self.step + 1, keys)
                 self._prepared_optimizer.step()
                 self._prepared_optimizer.zero_grad()
-            self._window.add({**losses, "total": total}, len(batch["keys"]), batch["epoch"])
+            self._window.add({**losses, "total": total}, self.config.data.batch, batch["epoch"])
+        self._rate = self._optimizer.param_groups[0]["lr"]
         self._schedule.step()
         self.step += 1
         self.average.update(self.step)
@@ -140,21 +151,6 @@ class Loop:
             raise StorageError(
                 f"ranks would go on from steps {sorted(set(steps))}: output: {self.folder} must be a folder of all"
             )
-
-    def _check_finite(
-        self, value: Tensor, what: str, keys: Sequence[str], losses: Mapping[str, Tensor] | None = None
-    ) -> None:
-        """Raises RunError on all ranks, with the keys of those where `value` is no number: others would wait for it."""
-        wrong = ~torch.isfinite(value.detach())
-        several = self.accelerator.num_processes > 1
-        if not (self.accelerator.reduce(wrong.float().reshape(1), reduction="sum").item() if several else wrong):
-            return
-        mine = [*keys] if wrong else []
-        told = gather_object(mine) if several else mine
-        parts = [f"{what} is {value.item() if wrong else 'no number'} at step {self.step + 1}"]
-        if losses is not None:
-            parts.append(", ".join(f"{name} {loss.mean().item():.4g}" for name, loss in losses.items()))
-        raise RunError("; ".join([*parts, f"the keys of the batch: {', '.join(told)}"]))
 
     def _prepare(self, batch: TorchBatch, number: int) -> Any:
         share = self.config.data.batch // self.accelerator.num_processes
@@ -176,13 +172,19 @@ class Loop:
             _, total = self._losses(self.recipe.model, self._prepare(batch, number))
             total.backward()  # type: ignore[no-untyped-call]
 
+        model = self.recipe.model
+        statistics = {name: value.clone() for name, value in model.named_buffers()}
         counted = flops_of(whole_pass) // max(1, len(batch["keys"]))
-        self.recipe.model.zero_grad(set_to_none=True)
+        for name, value in model.named_buffers():
+            value.copy_(statistics[name])
+        model.zero_grad(set_to_none=True)
         return counted
 
     def count_flops(self) -> int:
         """FLOPs of a sample of the next batch."""
-        return self._count(self._next(), self.step * self.config.loop.accumulate)
+        batch, number = self._next(), self.step * self.config.loop.accumulate
+        self._prepare(batch, number)  # what is made once and kept is no sample's
+        return self._count(batch, number)
 
     def _next(self) -> TorchBatch:
         started = time.monotonic()
@@ -206,11 +208,12 @@ class Loop:
             "step": self.step,
             "loss": total,
             "losses": {name: value.item() for name, value in means.items()},
-            "lr": self._optimizer.param_groups[0]["lr"],
-            "grad_norm": norm.item() if norm is not None else None,
+            "lr": self._rate,
+            "grad_norm": norm.item() if norm is not None and norm.isfinite() else None,
+            **({"scale": scaler.get_scale()} if (scaler := self.accelerator.scaler) is not None else {}),
             "epoch": window.epoch,
             "samples": self.step * self.config.loop.accumulate * self.config.data.batch,
-            "samples_per_s": window.samples * self.accelerator.num_processes / seconds,
+            "samples_per_s": window.samples / seconds,
             "data_wait": window.waited / seconds,
             "seconds": self.seconds,
             "peak_memory": peak_memory(),
@@ -258,6 +261,7 @@ class Loop:
                 "identity": self._identity,
                 "updates": self.average.updates,
                 "seconds": self.seconds,
+                "device_seconds": self.device_seconds,
                 "flops": self.flops,
                 "window": window,
             }
@@ -285,6 +289,7 @@ class Loop:
         if "window" in facts:
             self._window.restore(facts["window"], self.accelerator.device)
         self.step, self.seconds, self.flops = checkpoint.step, float(facts["seconds"]), facts["flops"]
+        self.device_seconds = float(facts.get("device_seconds", self.seconds * self.accelerator.num_processes))
 
 
 def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float], samples: Tensor | None = None) -> Tensor:

@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def forget_peak_memory() -> None:
+    """What this process held before is none of the training's that begins."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it: then the peak is that of the whole process
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory() -> int:
-    """Bytes: of the GPU where there is one, else of this process."""
+    """Bytes since `forget_peak_memory`: of the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024

@@ -40,11 +40,11 @@ from curation.stream.stream import CorpusStream
 from curation.train.grids import clear_grids, draw_reference
 from curation.train.identity import of_same_settings
 from curation.train.loop import Loop
-from curation.train.metrics import peak_memory
+from curation.train.metrics import forget_peak_memory, peak_memory
 from curation.train.recipe import Recipe
 from curation.train.recipes import make_recipe
 from curation.train.report import write_report
-from curation.train.trained import MODEL, READ, models_read, of_same_models, trained_by
+from curation.train.trained import CORPORA, MODEL, READ, models_read, of_same_corpora, of_same_models, trained_by
 from curation.train.watcher import Watcher
 
 RUN = "run.json"
@@ -97,6 +97,7 @@ def _loop(config: TrainConfig, accelerator: Accelerator, watcher: Watcher) -> It
         raise ConfigError(
             "data.batch", f"{config.data.batch} samples cannot be shared out to {accelerator.num_processes} ranks"
         )
+    forget_peak_memory()
     with under("data"):
         stream = CorpusStream(
             config.data.stream(config.seed), rank=accelerator.process_index, world=accelerator.num_processes
@@ -135,7 +136,12 @@ def _run(loop: Loop) -> None:
         loop.watcher.starts({**recipe.facts(), "done": loop.step, "steps": config.loop.steps})
         clear_grids(config, recipe, loop.step)
         draw_reference(config, recipe)
-    facts = {"config": config.model_dump(mode="json"), "models": dict(recipe.facts()), READ: models_read(config.recipe)}
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "models": dict(recipe.facts()),
+        READ: models_read(config.recipe),
+        CORPORA: [corpus.sha256 for corpus in loop.loader.stream.samples.corpora],
+    }
     if accelerator.is_main_process:  # or what an earlier training with other settings left would pass for this one's
         _write(folder, {**facts, **_state(loop), "status": "running"})
     try:
@@ -153,7 +159,7 @@ def _run(loop: Loop) -> None:
 def finished(config: TrainConfig) -> TrainResult | None:
     """The result of a training that was done before with the same settings.
 
-    Raises ConfigError where a model that it learnt from has been trained again since.
+    Raises ConfigError where a model that it learnt from has been trained again since, or a corpus made anew.
     """
     folder = Path(config.output)
     try:
@@ -167,6 +173,8 @@ def finished(config: TrainConfig) -> TrainResult | None:
         raise ConfigError(
             "output", f"{folder} holds what was learnt from models that have been trained again since; choose another"
         )
+    if not of_same_corpora(facts, config):
+        raise ConfigError("output", f"{folder} holds what was learnt of a corpus that is another now; choose another")
     return TrainResult(folder / MODEL, folder / "report.html", facts)
 
 
@@ -209,16 +217,16 @@ def _finish(config: TrainConfig, loop: Loop, facts: dict[str, Any]) -> None:
 
 def _state(loop: Loop) -> dict[str, Any]:
     """How far the run is, and what it took."""
-    config, world = loop.config, loop.accelerator.num_processes
+    config, stream = loop.config, loop.loader.stream
     samples = loop.step * config.loop.accumulate * config.data.batch
     return {
         "steps": loop.step,
         "samples": samples,
-        "epochs": loop.loader.state_dict()["epoch"],
+        "epochs": stream.epoch + (stream.step == len(stream)),
         "seconds": loop.seconds,
         "device": _device_name(),
-        "devices": world,
-        "device_hours": loop.seconds * world / 3600,
+        "devices": loop.accelerator.num_processes,
+        "device_hours": loop.device_seconds / 3600,
         "flops_per_sample": loop.flops,
         "flops": None if loop.flops is None else loop.flops * samples,
         "peak_memory": peak_memory(),

@@ -19,11 +19,14 @@ from curation.encode.signatures import compressor_signature, part_signature, tea
 from curation.errors import ConfigError
 from curation.evaluate.evaluate import Sampler
 from curation.models import fetch_file, is_local
+from curation.stream.corpus import manifest_hash
 
 MODEL = "model"
 """Where below its output a training leaves what it learnt."""
 READ = "read"
 """What `run.json` calls the models of `models_read`."""
+CORPORA = "corpora"
+"""What it calls the SHA-256 of the corpora's manifests."""
 
 
 class TokenizerPlace(NamedTuple):
@@ -93,6 +96,13 @@ def of_same_models(facts: Mapping[str, Any], config: TrainConfig) -> bool:
     return bool(facts.get(READ, read) == read)
 
 
+def of_same_corpora(facts: Mapping[str, Any], config: TrainConfig) -> bool:
+    """The same of the corpora."""
+    read = [manifest_hash(corpus.path) for corpus in config.data.corpora]
+    there = facts.get(CORPORA, read)
+    return len(there) == len(read) and all(today in (None, then) for then, today in zip(there, read, strict=True))
+
+
 def trained_by(facts: Mapping[str, Any]) -> TrainConfig | None:
     """The settings that a `run.json` was made by, as they are read today: one that came since has its default. None
     where they are no settings any more."""
@@ -135,11 +145,9 @@ def pipeline_sampler(pipeline: Any, sampling: SamplingSettings) -> Sampler:
     import torch
 
     from curation.distill.sampling import sample
-    from curation.sdxl import vae_dtype
+    from curation.sdxl import move
 
     gpu = torch.cuda.is_available()
-    dtype = torch.float16 if gpu else torch.float32
-    pipeline.to("cuda" if gpu else "cpu", dtype)
-    pipeline.vae.to(dtype=vae_dtype(pipeline.vae, dtype))
+    move(pipeline, "cuda" if gpu else "cpu", torch.float16 if gpu else torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return lambda texts, seeds: sample(pipeline, texts, seeds, sampling)

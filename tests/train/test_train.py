@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionXLPipeline
+from accelerate import Accelerator
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
+from curation.config.train import TrainConfig
 from curation.distill.koala import Koala
 from curation.errors import ConfigError, CorruptionError, RunError, StorageError
+from curation.train import run
 from curation.train.metrics import read_metrics
 from curation.train.run import TrainResult, train
 from curation.train.watcher import Watcher
@@ -64,9 +68,10 @@ def test_what_a_training_leaves(whole: TrainResult) -> None:
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert set(lines[0]["losses"]) == {"task", "output", "features.self_attention"}
     assert lines[0]["loss"] == pytest.approx(sum(lines[0]["losses"].values()), rel=1e-5)
-    assert [line["lr"] for line in lines] == pytest.approx([1e-3] * 8)  # after the step: the next one's
+    assert [line["lr"] for line in lines] == pytest.approx([5e-4] + [1e-3] * 7)
     assert {line["epoch"] for line in lines} == {0}
     assert whole.facts["samples"] == 32
+    assert whole.facts["device_hours"] == pytest.approx(whole.facts["seconds"] / 3600)
     assert whole.facts["flops"] == 32 * whole.facts["flops_per_sample"] > 1e6
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["00000006", "00000008"]
     assert sorted(p.name for p in (folder / "grids").iterdir()) == ["00000004", "00000008", "of.json", "reference"]
@@ -150,6 +155,76 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_it_is_taken(
     with pytest.raises(RunError, match=r"the gradient is .* at step 1; the keys of the batch: [0-9a-f]{32}"):
         train(config)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def broken_gradients(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """The first `steps` steps of a training in fp16, as a CPU can do it, have gradients that are no numbers."""
+    plain_losses, plain_accelerator, calls = Koala.losses, run._accelerator, itertools.count()
+
+    def losses(self: Koala, model: torch.nn.Module, prepared: Any) -> dict[str, torch.Tensor]:
+        found = plain_losses(self, model, prepared)
+        if isinstance(model, UNet2DConditionModel) and 1 <= next(calls) <= steps:  # the first pass counts FLOPs
+            found["task"].register_hook(lambda gradient: gradient * float("nan"))
+        return found
+
+    def accelerator(config: TrainConfig) -> Accelerator:
+        made = plain_accelerator(config)
+        made.scaler = torch.amp.GradScaler("cpu")
+        return made
+
+    monkeypatch.setattr(Koala, "losses", losses)
+    monkeypatch.setattr(run, "_accelerator", accelerator)
+
+
+def test_fp16_that_does_not_recover_ends_the_run(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_gradients(monkeypatch, 30)
+    config = make(tmp_path, loop={"steps": 30, "checkpoint_every": 30}, ema=None)
+    with pytest.raises(RunError, match=r"the gradient is nan at step 18; the keys"):
+        train(config)
+    lines = read_metrics(tmp_path)
+    assert [line["scale"] for line in lines] == [2.0 ** (15 - i) for i in range(17)]
+    assert {line["grad_norm"] for line in lines} == {None}
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_fp16_that_recovers_goes_on(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken_gradients(monkeypatch, 3)
+    train(make(tmp_path, loop={"steps": 6}))
+    assert [line["grad_norm"] is not None for line in read_metrics(tmp_path)] == [False] * 3 + [True] * 3
+
+
+def test_what_was_learnt_of_a_corpus_that_is_another_now_is_refused(make: Make, corpus: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "corpus"
+    shutil.copytree(corpus, mine)
+    config = make(tmp_path / "run", data={"corpora": [{"path": str(mine)}]}, loop={"steps": 15})
+    done = train(config)
+    assert done.facts["epochs"] == 1  # 60 pictures, 4 at a time
+    manifest = mine / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(ConfigError, match=r"output: .* of a corpus that is another now"):
+        train(config)
+    shutil.rmtree(mine)
+    assert train(config).facts == done.facts, "nobody can tell"
+
+
+def test_devices_of_each_session_count_as_they_were(make: Make, tmp_path: Path) -> None:
+    config = make(tmp_path)
+    with pytest.raises(Interrupt):
+        train(config, StopsAt(6))
+    facts = tmp_path / "checkpoints/00000006/state.json"
+    there = json.loads(facts.read_text())
+    there |= {"seconds": 3600.0, "device_seconds": 8 * 3600.0}  # as eight would have left it
+    facts.write_text(json.dumps(there))
+    assert 8 < train(config).facts["device_hours"] < 8.5
+
+
+def test_pictures_of_another_size_than_those_that_are_sampled_are_told(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(make(tmp_path / "same", loop={"steps": 1}, optimizer={"warmup": 0}))
+    assert "sampled at" not in caplog.text
+    train(make(tmp_path / "small", loop={"steps": 1}, optimizer={"warmup": 0}, data={"resolution": 16}))
+    assert "sampled at 32 × 32, as its teacher is" in caplog.text
 
 
 def test_a_finished_training_is_not_done_again(whole: TrainResult, make: Make) -> None:
