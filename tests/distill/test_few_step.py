@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from pydantic import ValidationError
 
 from curation.config.few_step import FewStepSettings
 from curation.distill.few_step import FewStep, ddim_step, one_step_target, trailing
+from curation.errors import ConfigError
 from curation.train.draws import Draws
 from tests.distill.test_koala import batch
 from tests.tiny_sdxl import tiny_sdxl
@@ -26,6 +29,20 @@ def test_steps_begin_where_eulers_do(steps: int) -> None:
     euler = EulerDiscreteScheduler(timestep_spacing="trailing")
     euler.set_timesteps(steps)
     assert trailing(1000, steps).tolist() == euler.timesteps.int().tolist()
+
+
+@pytest.mark.parametrize("teacher", [{"guidance": 7}, {"timesteps": [999]}])
+def test_settings_of_koalas_teachers_are_not_passed_over(teacher: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=rf"`teacher\.{next(iter(teacher))}` is not read here"):
+        FewStepSettings.model_validate({"kind": "few_step", "teacher": {"model": "m", **teacher}})
+
+
+def test_more_steps_than_the_teacher_has_are_refused(tmp_path: Path) -> None:
+    settings = FewStepSettings.model_validate(
+        {"kind": "few_step", "teacher": {"model": str(tiny_sdxl(tmp_path))}, "steps": 1001}
+    )
+    with pytest.raises(ConfigError, match=r"recipe\.steps: 1001 are more than the 1000 timesteps"):
+        FewStep(settings)
 
 
 @pytest.mark.parametrize("kind", KINDS)

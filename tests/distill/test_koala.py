@@ -188,11 +188,30 @@ def test_cached_latents_and_texts_take_the_place_of_pixels_and_captions(folder: 
 
 
 def test_a_teacher_that_knows_few_timesteps(folder: Path) -> None:
-    recipe = koala(folder, {"timesteps": [249, 499, 749, 999]})
+    recipe = koala(folder, {"timesteps": [249, 499, 749, 999], "sampling": {"steps": 4}})
     seen = {int(t) for step in range(20) for t in prepared(recipe, draws=Draws(0, step, 0)).timesteps}
     assert seen == {249, 499, 749, 999}
     with pytest.raises(ConfigError, match=r"recipe\.teacher\.timesteps: 1000 is no timestep: there are 1000"):
         koala(folder, {"timesteps": [1000]})
+
+
+def test_nobody_is_sampled_where_a_teacher_of_few_timesteps_knows_nothing(folder: Path) -> None:
+    four = {"timesteps": [999, 749, 499, 249]}
+    with pytest.raises(ConfigError, match=r"recipe\.teacher\.sampling\.steps: 25 steps ask at .* leaves out"):
+        koala(folder, four)
+    right = {**four, "sampling": {"steps": 4, "guidance": 1}}
+    with pytest.raises(ConfigError, match=r"recipe\.sampling\.steps: 5 steps ask at 799, which"):
+        koala(folder, right, sampling={"steps": 5})
+    koala(folder, right, sampling={"steps": 2})  # of the four
+
+
+def test_a_vae_that_fp16_is_too_little_for_keeps_its_weights(folder: Path) -> None:
+    teacher = koala(folder).teacher
+    teacher.pipeline.vae.register_to_config(force_upcast=True)
+    before = {name: value.clone() for name, value in teacher.pipeline.vae.state_dict().items()}
+    teacher.to(torch.device("cpu"), torch.float16)
+    assert teacher.unet.dtype == torch.float16
+    assert all(torch.equal(value, before[name]) for name, value in teacher.pipeline.vae.state_dict().items())
 
 
 def test_a_teacher_that_predicts_v(tmp_path: Path) -> None:

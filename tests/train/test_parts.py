@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -39,6 +40,18 @@ def test_rates() -> None:
     assert [rate(step, 10, constant) for step in (0, 1, 3, 4, 9)] == [0.25, 0.5, 1, 1, 1]
     cosine = OptimizerSettings(warmup=2, schedule="cosine")
     assert [rate(step, 10, cosine) for step in (1, 2, 6, 10)] == pytest.approx([1, 1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"ema": {"every": 9}}, r"`ema\.every` is more than `loop\.steps`, 8: the average would never move"),
+        ({"optimizer": {"betas": [1.0, 0.9]}}, r"optimizer\.betas\.0"),
+    ],
+)
+def test_settings_that_could_not_work(section: dict[str, Any], told: str, make: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=told):
+        make(tmp_path, **section)
 
 
 def test_the_8_bit_optimiser_says_what_it_needs() -> None:

@@ -21,7 +21,7 @@ from curation.distill.koala import Koala
 from curation.errors import ConfigError, CorruptionError, RunError, StorageError
 from curation.train import run
 from curation.train.metrics import read_metrics
-from curation.train.run import TrainResult, train
+from curation.train.run import TrainResult, flops_per_sample, train
 from curation.train.watcher import Watcher
 from tests.train.conftest import Make
 
@@ -205,6 +205,11 @@ def test_what_was_learnt_of_a_corpus_that_is_another_now_is_refused(make: Make, 
         train(config)
     shutil.rmtree(mine)
     assert train(config).facts == done.facts, "nobody can tell"
+
+
+def test_flops_counted_beforehand_are_those_of_the_training(make: Make, tmp_path: Path) -> None:
+    config = make(tmp_path, recipe={"caption_dropout": 1}, loop={"steps": 1}, optimizer={"warmup": 0}, ema=None)
+    assert flops_per_sample(config) == train(config).facts["flops_per_sample"]
 
 
 def test_devices_of_each_session_count_as_they_were(make: Make, tmp_path: Path) -> None:

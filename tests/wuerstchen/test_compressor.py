@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from curation.config.wuerstchen import CompressorSettings
@@ -77,6 +79,14 @@ def test_the_trunk_of_a_classifier_of_imagenet(tiny_efficientnet: str, tmp_path:
     save_file(weights | {"classifier.1.weight": torch.zeros(10, 1280)}, tmp_path / "net.safetensors")
     found = load_compressor("recipe.compressor", CompressorSettings(model=str(tmp_path), file="net.safetensors"))
     assert all(value.equal(trunk[name]) for name, value in found.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("given", [{"scale": 42}, {"shift": 1}, {"backbone": "efficientnet_v2_l"}])
+def test_what_only_files_need_is_refused_of_a_folder(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="goes with `file`"):
+        CompressorSettings.model_validate({"model": "folder", **given})
+    whole = CompressorSettings.model_validate({"model": "folder", "file": "f.safetensors", **given})
+    assert CompressorSettings.model_validate(whole.model_dump()) == whole
 
 
 def test_what_is_missing_is_named(tiny_efficientnet: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from curation.config.train import TrainConfig
 from curation.config.wuerstchen import StageBSettings, StageCSettings
@@ -69,6 +70,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_losses(
     images = [load_wuerstchen(result.model).sample(["a red star"], [0])[0].tobytes() for result in (whole, gone_on)]
     assert images[0] == images[1]
     assert whole.facts["flops_per_sample"] > 0
+    weights = load_file(tmp_path / "whole/checkpoints/00000006/model.safetensors")
+    passes = [int(value) for name, value in weights.items() if name.endswith("num_batches_tracked")]
+    assert passes == ([6] if stage == "b with its compressor" else [0] * len(passes)), "counting FLOPs is no step"
     page = whole.report.read_text(encoding="utf-8")
     assert page.count("data:image/png") == 1
     assert "a red star" in page
