@@ -121,10 +121,10 @@ def partition_of(name: str) -> int:
     return int(match["partition"])
 
 
-def committed(folder: Folder) -> dict[int, list[str]]:
-    """Fragment names in `folder` by partition, sorted."""
+def committed(folder: Folder, partition: int | None = None) -> dict[int, list[str]]:
+    """Fragment names in `folder` by partition, sorted; of one `partition` alone if it is given."""
     found: dict[int, list[str]] = {}
-    for name in sorted(folder.sizes()):
+    for name in folder.names("p" if partition is None else f"p{partition:06d}-"):
         if FRAGMENT.fullmatch(name):
             found.setdefault(partition_of(name), []).append(name)
     return found

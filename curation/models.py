@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curation.errors import ConfigError
-from curation.text import one_line
+from curation.hub import fetch_file
 
 if TYPE_CHECKING:
     import torch
 
-HUB_TIMEOUT_S = 10.0
-"""So long may the hub take to say whether it has a model."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -72,22 +71,6 @@ def check_model(setting: str, model: str, revision: str | None, *, online: bool)
     return config
 
 
-def fetch_file(setting: str, model: str, name: str, revision: str | None) -> Path:
-    """A file of a repository on the hub, from the local cache where it is there. Raises ConfigError."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model, name, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    try:
-        # The download itself would try for half a minute to reach a hub that is not there.
-        get_hf_file_metadata(hf_hub_url(model, name, revision=revision), timeout=HUB_TIMEOUT_S)
-        return Path(hf_hub_download(model, name, revision=revision))
-    except Exception as error:  # a dozen kinds, of several libraries: offline, gated, no such model, no such revision
-        reason = one_line(error, 300)
-        raise ConfigError(setting, f"{model} is neither a folder here nor to be had from the hub: {reason}") from None
-
-
 def _read_config(setting: str, path: Path, model: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -132,6 +115,14 @@ def check_weights(setting: str, folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise ConfigError(setting, f"{file} is damaged: {error}") from None
+
+
+def check_whole(setting: str, model: str, told: Mapping[str, Any]) -> None:
+    """Refuse weights that lack tensors: `transformers` fills them with random numbers, and only warns. `told` is what
+    it says of its loading (`output_loading_info`). Raises ConfigError."""
+    lacking = sorted({*told["missing_keys"], *(key for key, *_ in told.get("mismatched_keys", ()))})
+    if lacking:
+        raise ConfigError(setting, f"the weights of {model} lack {', '.join(lacking[:3])}")
 
 
 def load_options(revision: str | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.config.base import BatchRun
+from curation.errors import CurationError, StorageError
 from curation.fingerprint import fingerprint
 from curation.fragments import (
     Counts,
@@ -233,13 +234,19 @@ class RowStage(Pooled):
                     yield writer.commit(end=False)
                     deadline = time.monotonic() + COMMIT_SECONDS
             yield writer.commit(end=True)
+        except StorageError:
+            raise
+        except CurationError:
+            if writer.rows:  # they are finished, and perhaps paid for
+                writer.commit(end=False)
+            raise
         finally:
             writer.abandon()
 
     def _pending(self, partition: Partition) -> pa.Table:
         """Rows of the partition that no committed fragment has."""
         rows = self.rows(partition)
-        names = committed(self.folder).get(partition.index, [])
+        names = committed(self.folder, partition.index).get(partition.index, [])
         if not names:
             return rows
         done = pa.concat_tables([self.folder.read_table(name, ["uid"]) for name in names])["uid"]

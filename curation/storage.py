@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,13 @@ class Folder:
     def sizes(self) -> dict[str, int]:
         """File names in this folder (not below) and their sizes in bytes; empty if the folder is not there."""
         if self.local is not None:
-            if not self.local.is_dir():
-                return {}
-            with os.scandir(self.local) as entries:
-                return {e.name: e.stat().st_size for e in entries if e.is_file()}
+            found = {}
+            with storage_errors(self.url), suppress(FileNotFoundError), os.scandir(self.local) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # another process gave it its name, or deleted it
+                        if entry.is_file():
+                            found[entry.name] = entry.stat().st_size
+            return found
         with storage_errors(self.url):
             self.fs.invalidate_cache(self.root)
             try:
@@ -92,6 +95,17 @@ class Folder:
             except FileNotFoundError:
                 return {}
         return {i["name"].rsplit("/", 1)[-1]: i["size"] for i in infos if i["type"] == "file"}
+
+    def names(self, prefix: str) -> list[str]:
+        """Sorted names in this folder that begin with `prefix`: no more is asked for than these, however many others
+        there are. Empty if the folder is not there."""
+        with storage_errors(self.url), suppress(FileNotFoundError):
+            if self.local is not None:
+                return sorted(name for name in os.listdir(self.local) if name.startswith(prefix))
+            self.fs.invalidate_cache(self.root)
+            found = (path.rsplit("/", 1)[-1] for path in self.fs.find(self.root, prefix=prefix))
+            return sorted(name for name in found if name.startswith(prefix))
+        return []
 
     def folders(self) -> list[str]:
         """Names of the folders directly below."""

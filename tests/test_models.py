@@ -144,10 +144,10 @@ def test_packages_that_are_not_installed(folder: Path, monkeypatch: pytest.Monke
 def test_a_hub_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code = f"""
 from curation.models import check_model
-from curation.errors import ConfigError
+from curation.errors import StorageError
 try:
     check_model({SETTING!r}, "org/model", "abc", online=True)
-except ConfigError as error:
+except StorageError as error:
     print(error)
 """
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}

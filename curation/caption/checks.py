@@ -3,7 +3,8 @@
 `check` goes through these in order; the first that says no gives the reason (what is longer than any caption, 20,000
 characters, is CAPTION_TOO_LONG at once):
 
-1. `tidy`: one line of plain text. Without a letter it is CAPTION_EMPTY.
+1. `tidy`: one line of plain text, without what a model thought before it (`<think>`). Without a letter it is
+   CAPTION_EMPTY.
 2. Refusals ("I'm sorry, I can't…", "As an AI…") are CAPTION_REFUSAL; any sentence outside quotation marks may be one.
 3. Boilerplate openings ("The image shows …") are stripped and the sentence begins with a capital again. Where nothing
    else was there it is CAPTION_EMPTY.
@@ -44,7 +45,10 @@ def check(raw: str, *, cut_off: bool, word_range: tuple[int, int], scripts: Coll
     """
     if len(raw) > LONGEST:
         return Checked(raw[:LONGEST], Reason.CAPTION_TOO_LONG, f"{len(raw):,} characters")
-    text = tidy(raw)
+    _, thought, answer = raw.rpartition("</think>")
+    if not thought and answer.lstrip().startswith("<think>"):
+        return Checked(tidy(raw), Reason.CAPTION_CUT_OFF, "ended before the model had thought to the end")
+    text = tidy(answer)
     if not _has_letter(text):
         return Checked(text, Reason.CAPTION_EMPTY, "no letter in it")
     if said := refusal(text):
@@ -93,11 +97,16 @@ _REFUSALS = re.compile(
       | (?:there\ is\ )?no\ image\ (?:(?:was|has\ been|is|were)\ )?(?:provided|attached|uploaded|given|visible)
       | (?:could\ you\ |can\ you\ )?please\ (?:provide|upload|share|attach|send|describe)\b
       | (?:it\ is|it's|this\ is)\ against\ (?:my|our)\b
+      | i\ must\ decline\b
+      | (?:it\ is|it's)\ (?:not\ possible|impossible)\ (?:for\ me\ )?to\ (?:describe|caption|view|help|assist|comply)\b
+      | (?:it\ (?:seems|looks\ like|appears)\ (?:that\ )?)?(?:the|your)\ (?:image|picture|photo)
+        \ (?:did\ not|didn't|has\ not|hasn't|was\ not|wasn't)\ (?:come|load|upload|attach|include|provide)
+      | (?:user|assistant|human|system)\ ?:
       | lo\ siento,?\ (?:pero\ )?no | je\ suis\ désolé | es\ tut\ mir\ leid | desculpe,?\ (?:mas\ )?(?:eu\ )?não
       | 申し訳 | 抱歉 | 很抱歉 | 对不起 | 죄송 )""",
     re.I | re.X,
 )
-_QUOTED = re.compile(r"\"[^\"]*\"")
+_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^\"]*?'(?!\w)")
 
 
 def refusal(text: str) -> str | None:

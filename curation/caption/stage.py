@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,10 @@ class CaptionStage(RowStage):
             self.similarity.check(online)
 
     def pool(self, cpus: float, gpus: float) -> Pool:
-        return Pool.for_models(self.settings.run, cpus, gpus)
+        pool = Pool.for_models(self.settings.run, cpus, gpus)
+        if self.settings.backend == "openai":  # each has a request at least, and all of them no more than was asked for
+            return replace(pool, workers=min(pool.workers, self.settings.run.concurrency))
+        return pool
 
     def setup(self, workers: int) -> None:
         cores = len(os.sched_getaffinity(0))

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError
+from curation.hub import fetch_file, load_fault
 from curation.model_signature import model_signature
-from curation.models import check_installed, fetch_file, is_local
+from curation.models import check_installed, is_local
 from curation.text import first_line
 
 SETTING = "stages.caption.tokenizer"
@@ -73,8 +74,7 @@ class TokenCounter:
                 trust_remote_code=False,
             )
         except Exception as error:  # of several libraries: no such model, gated, offline, damaged files
-            reason = first_line(error)
-            raise ConfigError(SETTING, f"{self._given} cannot be loaded: {reason}") from None
+            raise load_fault(SETTING, f"{self._given} cannot be loaded: {first_line(error)}", error) from None
 
     def count(self, texts: Iterable[str]) -> Sequence[int]:
         """Tokens of each text, start and end included where the tokenizer has them, nothing cut off."""

@@ -168,12 +168,11 @@ class OpenAIBackend(Backend):
 
     async def _ask(self, request: Request) -> Reply:
         async with self._slots:
-            answered = self._answered
             body = await asyncio.to_thread(request_body, self._settings.model, request)
             wait_s, left = self._first_wait_s, self._settings.run.retries
             while isinstance(reply := await self._try(body), _Fault):
                 if not reply.away or not left:
-                    return self._give_up(reply, others_are_answered=self._answered > answered)
+                    return self._give_up(reply)
                 await asyncio.sleep(min(LONGEST_WAIT_S, max(reply.wait_s, wait_s * random.uniform(0.5, 1))))
                 wait_s, left = wait_s * 2, left - 1
             self._answered += 1
@@ -206,10 +205,10 @@ class OpenAIBackend(Backend):
         asked_s = parse_retry_after(headers.get("Retry-After"))
         return _Fault(said, away=status == 429 or status >= 500, wait_s=asked_s or 0.0)
 
-    def _give_up(self, fault: _Fault, *, others_are_answered: bool) -> Reply:
+    def _give_up(self, fault: _Fault) -> Reply:
         """A request without an answer, after all its tries: its own fault, or the endpoint's? Then raises RunError."""
         self._failed_in_a_row += 1
-        if fault.unreachable and not others_are_answered:
+        if fault.unreachable:
             raise RunError(f"{self._endpoint} cannot be reached: {fault.text}")
         if self._failed_in_a_row >= IN_A_ROW and (fault.away or not self._answered):
             raise RunError(

@@ -21,7 +21,8 @@ from curation.caption.backend import Backend, Reply, Request
 from curation.caption.processor import load_processor
 from curation.config.caption import CaptionSettings
 from curation.errors import ConfigError, CurationError, RunError
-from curation.models import check_model, device_and_dtype, load_options, located
+from curation.hub import load_fault
+from curation.models import check_model, check_whole, device_and_dtype, load_options, located
 from curation.score.model import limit_threads
 from curation.text import first_line
 
@@ -72,7 +73,7 @@ class TransformersBackend(Backend):
             raise
         except Exception as error:  # whatever a model brings: files missing or damaged, a strange chat template
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise ConfigError(_SETTING, f"the processor of {model} cannot be used: {reason}") from error
+            raise load_fault(_SETTING, f"the processor of {model} cannot be used: {reason}", error) from error
 
     def _load_processor(self) -> None:
         self._processor = load_processor(self._settings.model, self._settings.revision)
@@ -91,9 +92,10 @@ class TransformersBackend(Backend):
         self._device, self._dtype = device_and_dtype(self._settings.run.gpus, "stages.caption.run.gpus")
         try:
             self._load_processor()
-            model = AutoModelForImageTextToText.from_pretrained(
-                located(name), dtype=self._dtype, **load_options(revision)
+            model, told = AutoModelForImageTextToText.from_pretrained(
+                located(name), dtype=self._dtype, output_loading_info=True, **load_options(revision)
             )
+            check_whole(_SETTING, name, told)
             model.to(self._device)
             self._model = model.eval()
             self._ends, self._pad = _special_ids(self._model, self._processor.tokenizer)

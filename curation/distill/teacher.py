@@ -23,7 +23,8 @@ from curation.distill.sampling import at_once, scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
-from curation.models import fetch_file, forget_places, is_local, load_options, located, quieten
+from curation.hub import fetch_file, load_fault
+from curation.models import forget_places, is_local, load_options, located, quieten
 from curation.sdxl import embeddings, move, no_text, posterior_mean
 from curation.text import one_line
 
@@ -165,8 +166,7 @@ def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:
             located(settings.model), variant=settings.variant, add_watermarker=False, **options
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        reason = one_line(error, 300)
-        raise ConfigError(where, f"{settings.model} cannot be loaded: {reason}") from None
+        raise load_fault(where, f"{settings.model} cannot be loaded: {one_line(error, 300)}", error) from None
     if settings.unet is not None:
         _replace_weights(pipeline.unet, settings.unet)
     pipeline.set_progress_bar_config(disable=True)

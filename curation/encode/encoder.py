@@ -19,12 +19,12 @@ from curation.encode.member import Text
 from curation.encode.signatures import TEXT_PARTS, VAE, Signatures, part_signatures
 from curation.encode.wuerstchen import WuerstchenEncoder
 from curation.errors import ConfigError
+from curation.hub import fetch_file, load_fault
 from curation.model_signature import file_signature
 from curation.models import (
     check_installed,
     check_weights,
     device_and_dtype,
-    fetch_file,
     is_local,
     load_options,
     located,
@@ -199,5 +199,4 @@ def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(located(model), torch_dtype=torch.float32, **options)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        reason = one_line(error, 300)
-        raise ConfigError(setting, f"{model} cannot be loaded: {reason}") from error
+        raise load_fault(setting, f"{model} cannot be loaded: {one_line(error, 300)}", error) from error

@@ -18,7 +18,8 @@ from curation.config.wuerstchen import PartSettings, TextSettings
 from curation.encode.member import Text
 from curation.encode.signatures import SEMANTIC, Signatures, compressor_signature, text_signatures
 from curation.errors import ConfigError
-from curation.models import check_installed, check_weights, fetch_file, is_local
+from curation.hub import fetch_file
+from curation.models import check_installed, check_weights, is_local
 from curation.wuerstchen.sizes import steps_of
 
 if TYPE_CHECKING:

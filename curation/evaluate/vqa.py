@@ -15,7 +15,8 @@ from curation.config import ModelSettings
 from curation.errors import ConfigError
 from curation.evaluate.metric import Floats, PromptMetric
 from curation.evaluate.prompts import Prompt
-from curation.models import check_model, device_and_dtype, load_options, located
+from curation.hub import load_fault
+from curation.models import check_model, check_whole, device_and_dtype, load_options, located
 from curation.text import first_line
 
 QUESTION = 'Does this figure show "{text}"? Please answer yes or no.'
@@ -63,11 +64,8 @@ class VqaScore(PromptMetric):
                 located(name), dtype=self._dtype, output_loading_info=True, **load_options(revision)
             )
         except Exception as error:  # a dozen kinds: files missing or damaged, of another model, a library not there
-            reason = first_line(error)
-            raise ConfigError(self._setting, f"{name} cannot be loaded: {reason}") from error
-        # `transformers` fills what a file lacks with random numbers, and only warns.
-        if lacking := sorted(told["missing_keys"]):
-            raise ConfigError(self._setting, f"the weights of {name} lack {', '.join(lacking[:3])}")
+            raise load_fault(self._setting, f"{name} cannot be loaded: {first_line(error)}", error) from error
+        check_whole(self._setting, name, told)
         if not self._processor.chat_template:
             raise ConfigError(self._setting, f"{name} has no chat template (chat_template.jinja): is it a chat model?")
         self._model = model.to(self._device).eval()

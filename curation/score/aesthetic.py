@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from curation.config import HeadSettings
 from curation.errors import ConfigError
+from curation.hub import fetch_file
 from curation.model_signature import file_signature
-from curation.models import fetch_file
 from curation.op import BatchOperator
 from curation.row import CLIP_EMBEDDING
 from curation.score.clip import Clip

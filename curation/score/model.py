@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from curation.config import ModelSettings
-from curation.errors import ConfigError
+from curation.hub import load_fault
 from curation.model_signature import model_signature
-from curation.models import check_model, device_and_dtype, is_local, load_options, located
+from curation.models import check_model, check_whole, device_and_dtype, is_local, load_options, located
 from curation.op import Cost, ImageOperator
 from curation.text import first_line
 
@@ -65,10 +65,7 @@ class ModelOperator(ImageOperator):
         self.device, self.dtype = device_and_dtype(self.gpus, "stages.score.run.gpus")
         options = {**load_options(self.settings.revision), "dtype": self.dtype, "output_loading_info": True}
         model, told = self._load(self.auto_class, **options)
-        # `transformers` fills what a file lacks with random numbers, and only warns.
-        lacking = sorted({*told["missing_keys"], *(key for key, *_ in told.get("mismatched_keys", ()))})
-        if lacking:
-            raise ConfigError(self.setting, f"the weights of {self.settings.model} lack {', '.join(lacking[:3])}")
+        check_whole(self.setting, self.settings.model, told)
         self._check_config(model.config)
         self._load_processors()
         self.model = model.to(self.device).eval()
@@ -89,8 +86,8 @@ class ModelOperator(ImageOperator):
         try:
             return getattr(transformers, auto_class).from_pretrained(located(model), **options)
         except Exception as error:  # a dozen kinds: files missing or damaged, of another model, a library not there
-            reason = first_line(error)
-            raise ConfigError(self.setting, f"{model} cannot be loaded ({auto_class}): {reason}") from error
+            problem = f"{model} cannot be loaded ({auto_class}): {first_line(error)}"
+            raise load_fault(self.setting, problem, error) from error
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """[N, 3, H, W] as the model takes them, on its device."""

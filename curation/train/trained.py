@@ -18,7 +18,8 @@ from curation.config.wuerstchen import StageBSettings, StageCSettings
 from curation.encode.signatures import compressor_signature, part_signature, teacher_signature, text_signatures
 from curation.errors import ConfigError
 from curation.evaluate.evaluate import Sampler
-from curation.models import fetch_file, is_local
+from curation.hub import fetch_file
+from curation.models import is_local
 from curation.stream.corpus import manifest_hash
 
 MODEL = "model"

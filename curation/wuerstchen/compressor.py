@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from curation.config.wuerstchen import CompressorSettings
 from curation.errors import ConfigError, CorruptionError
-from curation.models import fetch_file, is_local
+from curation.hub import fetch_file
+from curation.models import is_local
 from curation.text import one_line
 from curation.train.recipe import TorchBatch
 from curation.wuerstchen.efficientnet import WIDTH, make_trunk

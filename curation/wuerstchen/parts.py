@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from curation.config.wuerstchen import PartSettings, TextLayer, TextSettings
-from curation.errors import ConfigError, CorruptionError
-from curation.models import is_local
+from curation.errors import ConfigError, CorruptionError, StorageError
+from curation.hub import load_fault
+from curation.models import check_whole, is_local
 from curation.text import one_line
 from curation.train.draws import Draws
 from curation.train.recipe import TorchBatch
@@ -130,11 +131,16 @@ def texts_of(batch: TorchBatch, encoder: TextEncoder, draws: Draws, dropout: flo
 
 def _loaded(setting: str, given: PartSettings, cls: Any, options: dict[str, Any]) -> Any:
     where, inside = _place(setting, given)
+    is_model = issubclass(cls, nn.Module)
     try:
-        model = cls.from_pretrained(where, **inside, **options)
+        made = cls.from_pretrained(where, **inside, **options, **({"output_loading_info": True} if is_model else {}))
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise _fault(setting, where, cls, error) from None
-    return model.requires_grad_(False).eval() if hasattr(model, "requires_grad_") else model
+    if not is_model:
+        return made
+    model, told = made
+    check_whole(f"{setting}.model", where, told)
+    return model.requires_grad_(False).eval()
 
 
 def _place(setting: str, given: PartSettings) -> tuple[str, dict[str, str]]:
@@ -148,6 +154,6 @@ def _place(setting: str, given: PartSettings) -> tuple[str, dict[str, str]]:
     return str(folder), {}
 
 
-def _fault(setting: str, where: str, cls: Any, error: Exception) -> ConfigError:
-    reason = one_line(error, 300)
-    return ConfigError(f"{setting}.model", f"{where} cannot be loaded as a {cls.__name__}: {reason}")
+def _fault(setting: str, where: str, cls: Any, error: Exception) -> ConfigError | StorageError:
+    problem = f"{where} cannot be loaded as a {cls.__name__}: {one_line(error, 300)}"
+    return load_fault(f"{setting}.model", problem, error)

@@ -42,6 +42,11 @@ def checked(
         ("**I cannot** identify real people from their faces.", "caption_refusal"),
         ("A woman stands by a wall. I'm not able to identify her, sorry.", "caption_refusal"),
         ("Lo siento, pero no puedo ayudar con eso.", "caption_refusal"),
+        ("I must decline to describe this picture.", "caption_refusal"),
+        ("It is not possible to describe the image as it was not included.", "caption_refusal"),
+        ("I'd be happy to help! However, it seems that the image did not come through.", "caption_refusal"),
+        ("USER: Describe this image. ASSISTANT: A red car stands in a street.", "caption_refusal"),
+        ("<think>The user wants a caption. A man and a woman", "caption_cut_off"),
         ("The image shows", "caption_empty"),
         ("The image shows...", "caption_empty"),
         ("Caption:", "caption_empty"),
@@ -68,6 +73,8 @@ def test_each_fault_has_its_reason(text: str, reason: str | None) -> None:
         "A sorry-looking dog sits on a wet mat.",
         "A handwritten sign on a door reads \"I'm sorry, I can't come in. As an AI, I refuse.\"",
         "As an AI-generated artwork, the piece glows in neon colours.",
+        "A woman holds a sign that says 'I can't breathe. I won't be silent.' Behind her, a crowd walks.",
+        "The dogs' bowl is red. It is not possible to see its ground.",
         "As an airplane lands, two children wave.",
         "An apology card with a bear that says sorry.",
         "A phone cannot be seen in the dark room.",
@@ -90,6 +97,11 @@ def test_each_fault_has_its_reason(text: str, reason: str | None) -> None:
 def test_what_only_looks_like_a_fault_passes_unchanged(text: str) -> None:
     found = checked(text)
     assert (found.reason, found.text) == (None, text.replace("“", '"').replace("”", '"'))
+
+
+def test_thoughts_are_no_part_of_a_caption() -> None:
+    assert checked("<think>I'm sorry, what is it?</think>\n\nA red car stands here.").text == "A red car stands here."
+    assert checked("A template began it.</think> A red car stands here.").text == "A red car stands here."
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import pickle
@@ -41,6 +42,40 @@ def test_an_endpoint_that_is_not_there_stops_the_run_at_once() -> None:
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         with pytest.raises(RunError, match=f"{address} cannot be reached: "):
             written(backend(address), request())
+
+
+def test_an_endpoint_that_goes_away_in_the_middle_is_no_rows_fault() -> None:
+    """One request waits, another is answered meanwhile, and then nobody listens any more."""
+    answered = asyncio.Event()
+
+    async def waits(asked: web.Request) -> web.StreamResponse:
+        await answered.wait()
+        return await cuts(asked)
+
+    async def answers(asked: web.Request) -> web.StreamResponse:
+        answered.set()
+        return await says()(asked)
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with chat_origin(waits, answers) as origin:
+            made = backend(origin.url, retries=1)
+            made._first_wait_s = 0.5
+            gone = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+
+            async def write() -> None:
+                slow = asyncio.create_task(made.write([request(1)]))
+                while not origin.times:
+                    await asyncio.sleep(0.01)
+                assert [reply.error for reply in await made.write([request(2)])] == [None]
+                made._endpoint = gone
+                try:
+                    await slow
+                finally:
+                    made.close()
+
+            with pytest.raises(RunError, match=f"{gone} cannot be reached"):
+                asyncio.run(write())
 
 
 @pytest.mark.parametrize("fault", [gives(502), cuts])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curation.caption.tokens import TokenCounter, split_name
-from curation.errors import ConfigError
+from curation.errors import ConfigError, CurationError
 
 
 def test_counts_hold_start_and_end_and_go_beyond_the_limit(clip_folder: Path) -> None:
@@ -60,6 +60,6 @@ def test_identity_is_of_the_files_not_of_the_place(tmp_path: Path, clip_folder: 
 
 @pytest.mark.parametrize("name", ["no-one/no-such-model", "no-one/no-such-model/tokenizer_2"])
 def test_a_tokenizer_that_the_hub_does_not_have(name: str) -> None:
-    with pytest.raises(ConfigError, match="neither a folder here nor to be had from the hub") as caught:
+    told = r"^stages\.caption\.tokenizer: .* neither a folder here nor to be had from the hub"
+    with pytest.raises(CurationError, match=told):  # which of them depends on whether there is a hub
         TokenCounter(name).check(online=True)
-    assert caught.value.path == "stages.caption.tokenizer"

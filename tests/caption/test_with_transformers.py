@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from curation.caption.backend import Reply, Request
 from curation.caption.prompts import DENSE, SHORT_FROM_TEXT
@@ -274,6 +275,17 @@ def test_a_model_that_cannot_answer_fails_in_setup(llava_folder: Path, tmp_path:
     with pytest.raises(RunError, match="cannot be used") as caught, opened(folder):
         pass
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_lack_a_tensor_are_refused(llava_folder: Path, tmp_path: Path) -> None:
+    """Random numbers in its place would write fluent captions of other pictures."""
+    folder = shutil.copytree(llava_folder, tmp_path / "llava")
+    weights = load_file(folder / "model.safetensors")
+    lost = next(name for name in weights if "projector" in name)
+    del weights[lost]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"the weights of .* lack .*projector"), opened(folder):
+        pass
 
 
 def test_gpus_that_are_not_there(llava_folder: Path) -> None:
