@@ -5,21 +5,25 @@ trained again under the same path does not pass for the one of yesterday. Score 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import BinaryIO
 
 from curation.errors import ConfigError
 from curation.models import is_local
 
-PIECE = 1 << 20
-"""Bytes."""
-PIECES = 16
-"""Files above this many pieces are not read whole: the first piece, the last, and others evenly between them."""
+WHOLE = 16 << 20
+"""Bytes of a file that is read whole."""
+STRIDE = 1 << 20
+MOST_HEADER = 100_000_000
+"""Bytes, as `safetensors` has it."""
+PIECE = 4096
+"""Of a larger file so many bytes are read at each stride, and at the start of each tensor."""
 _SUFFIXES = {".json", ".jinja", ".model", ".safetensors", ".tiktoken", ".txt"}
 
 
 def file_signature(setting: str, path: str) -> str:
-    """SHA-256 of a file's size and of its content, of large files of 16 MiB of it. Raises ConfigError."""
+    """SHA-256 of a file's size and of its content, of large files of a piece of each tensor. Raises ConfigError."""
     try:
         with open(Path(path).expanduser(), "rb") as file:
             return _digest(file)
@@ -45,11 +49,22 @@ def model_signature(setting: str, model: str) -> dict[str, str] | None:
 def _digest(file: BinaryIO) -> str:
     size = file.seek(0, 2)
     digest = hashlib.sha256(str(size).encode())
-    if size <= PIECE * PIECES:
-        starts = list(range(0, size, PIECE))
-    else:
-        starts = [(size - PIECE) * i // (PIECES - 1) for i in range(PIECES)]
+    starts, piece = (range(0, size, STRIDE), STRIDE) if size <= WHOLE else (_places(file, size), PIECE)
     for start in starts:
         file.seek(start)
-        digest.update(file.read(PIECE))
+        digest.update(file.read(piece))
     return digest.hexdigest()
+
+
+def _places(file: BinaryIO, size: int) -> list[int]:
+    """Where pieces of a large file are read: evenly, and in safetensors at each tensor's start, however small it is."""
+    places = {*range(0, size, STRIDE), size - PIECE}
+    file.seek(0)
+    header = int.from_bytes(file.read(8), "little")
+    if header <= min(size - 8, MOST_HEADER):
+        try:
+            tensors = json.loads(file.read(header))
+            places |= {8 + header + int(t["data_offsets"][0]) for name, t in tensors.items() if name != "__metadata__"}
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            return sorted(places)  # it is in another format
+    return sorted(place for place in places if 0 <= place < size)

@@ -8,6 +8,7 @@ pool of workers that commit fragments as they go; `settle` ends it. Both write t
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -69,6 +70,11 @@ class Pool:
             return cls(run.workers or max(1, int(cpus)), cpus=1)
         fit = int(gpus) * int(1 / run.gpus) if run.gpus < 1 else int(gpus / run.gpus)
         return cls(run.workers or max(1, fit), cpus=1, gpus=run.gpus)
+
+
+def cores_each(workers: int) -> int:
+    """Cores of this machine for each of so many workers on it."""
+    return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
 class Stage(ABC):
@@ -166,8 +172,9 @@ class Pooled(Stage):
         """Workers wanted on a cluster of `cpus` and `gpus`."""
 
     @abstractmethod
-    def setup(self, workers: int) -> None:
-        """Called once in each of `workers` workers before their first partition."""
+    def setup(self, workers: int, here: int | None = None) -> None:
+        """Called once in each of `workers` workers before their first partition; at most `here` of them, or all, share
+        this machine."""
 
     @abstractmethod
     def work(self, partition: Partition) -> AsyncIterator[Fragment]:

@@ -132,6 +132,13 @@ def test_speed_settings_are_no_part_of_the_result() -> None:
     assert result_settings(slow) == result_settings(fast) != result_settings(other)
 
 
+def test_sizes_that_no_vae_takes_are_found_before_any_work() -> None:
+    encode = {"model": "sdxl"}
+    with pytest.raises(ConfigError, match=r"need `pack\.buckets`, or `encode\.resolution`"):
+        make_config(minimal(pack={"buckets": "none"}, encode=encode))
+    make_config(minimal(pack={"buckets": "none"}, encode={**encode, "resolution": 512}))
+
+
 def test_trainings_load_by_the_same_rules(tmp_path: Path) -> None:
     text = "name: a\noutput: o\nrecipe: {kind: koala, teacher: {model: m}}\ndata: {batch: 4}\nloop: {steps: 9}\n"
     path = write(tmp_path, text)

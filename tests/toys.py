@@ -68,8 +68,10 @@ class Squares(RowStage):
     def pool(self, cpus: float, gpus: float) -> Pool:
         return Pool(2, cpus=1)
 
-    def setup(self, workers: int) -> None:
+    def setup(self, workers: int, here: int | None = None) -> None:
         self.workers = workers
+        if self.trouble == "bug in setup":
+            raise ZeroDivisionError("a bug in setup")
 
     async def finish_rows(self, rows: pa.Table) -> AsyncIterator[pa.Table]:
         for start in range(0, rows.num_rows, 5):

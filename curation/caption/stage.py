@@ -9,7 +9,6 @@ stage.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from curation.model_signature import model_signature
 from curation.models import is_local
 from curation.row import CAPTION_FIELDS, KEPT, Reason, Verdict, with_outcomes
 from curation.score.model import limit_threads
-from curation.stage import Pool, RowStage, Stage
+from curation.stage import Pool, RowStage, Stage, cores_each
 from curation.storage import Folder
 
 _SPEED_AND_PLACE = ("endpoint", "api_key_env", "token_limit", "model", "clip", "tokenizer", "prompts")
@@ -115,10 +114,10 @@ class CaptionStage(RowStage):
             return replace(pool, workers=min(pool.workers, self.settings.run.concurrency))
         return pool
 
-    def setup(self, workers: int) -> None:
-        cores = len(os.sched_getaffinity(0))
-        models_here = self.settings.backend == "transformers" or self.similarity is not None
-        threads = limit_threads(workers, cores) if models_here else max(1, cores // workers)
+    def setup(self, workers: int, here: int | None = None) -> None:
+        threads = cores_each(here or workers)
+        if self.settings.backend == "transformers" or self.similarity is not None:
+            limit_threads(threads)
         self._rows_in_hand = max(1, self.settings.run.concurrency // workers)
         self.counter.setup()
         if self.similarity is not None:

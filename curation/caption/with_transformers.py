@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import os
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,6 @@ from curation.config.caption import CaptionSettings
 from curation.errors import ConfigError, CurationError, RunError
 from curation.hub import load_fault
 from curation.models import check_model, check_whole, device_and_dtype, load_options, located
-from curation.score.model import limit_threads
 from curation.text import first_line
 
 if TYPE_CHECKING:
@@ -87,7 +85,6 @@ class TransformersBackend(Backend):
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        limit_threads(workers, len(os.sched_getaffinity(0)))
         name, revision = self._settings.model, self._settings.revision
         self._device, self._dtype = device_and_dtype(self._settings.run.gpus, "stages.caption.run.gpus")
         try:

@@ -73,6 +73,14 @@ class Stages(Settings):
             raise ValueError(f"`pack.primary` must say which caption becomes UID.txt: {kinds} or alt")
         return self
 
+    @model_validator(mode="after")
+    def _sizes_suit_the_vae(self) -> Stages:
+        # Known here, and found out in the last stage otherwise, when all else was paid for.
+        encoded = self.encode is not None and self.encode.latents and self.encode.resolution is None
+        if encoded and self.pack.buckets == "none":
+            raise ValueError("`encode.latents` need `pack.buckets`, or `encode.resolution`: a VAE takes no odd sizes")
+        return self
+
 
 class Config(Settings):
     """A curation run."""

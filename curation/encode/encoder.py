@@ -130,9 +130,9 @@ class Encoder:
 
         height, width = pictures[0].shape[:2]
         if height % self.factor or width % self.factor:
-            raise ConfigError(
-                "stages.encode.resolution", f"pictures of {width}x{height} are no multiples of the VAE's {self.factor}"
-            )
+            told = f"pictures of {width}x{height} are no multiples of the VAE's {self.factor}"
+            where = "pack.buckets" if self._settings.resolution is None else "encode.resolution"
+            raise ConfigError(f"stages.{where}", told)
         with torch.no_grad():
             pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
             return posterior_mean(self.vae, pixels).float().cpu()

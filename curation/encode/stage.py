@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,7 +29,7 @@ from curation.pack.index import describe, write_index, write_wids
 from curation.pack.shard import shard_path
 from curation.pack.stage import Pack, funnel, published, tidy
 from curation.row import ENCODED_FIELDS
-from curation.stage import Partition, Pool, Pooled
+from curation.stage import Partition, Pool, Pooled, cores_each
 from curation.storage import Folder
 from curation.stream.decode import Decoder
 
@@ -85,9 +84,9 @@ class Encode(Pooled):
     def pool(self, cpus: float, gpus: float) -> Pool:
         return Pool.for_models(self.settings.run, cpus, gpus)
 
-    def setup(self, workers: int) -> None:
+    def setup(self, workers: int, here: int | None = None) -> None:
         use_one_thread()
-        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        threads = cores_each(here or workers)
         self._encoder.setup()
         if self.settings.texts and not self.folder.exists(EMPTY_FILE):  # of all workers the same
             empty, dtype = self._encoder.empty, torch_dtype(self.settings.dtype)

@@ -37,7 +37,7 @@ class FetchStage(RowStage):
         workers = self.settings.run.workers or max(1, int(cpus) // 2)
         return Pool(workers, cpus=min(2.0, max(1.0, cpus // workers)))
 
-    def setup(self, workers: int) -> None:
+    def setup(self, workers: int, here: int | None = None) -> None:
         run = self.settings.run
         self.operator = self._make_operator(
             concurrency=max(1, run.concurrency // workers),

@@ -49,7 +49,7 @@ class Pack(Pooled):
     def pool(self, cpus: float, gpus: float) -> Pool:
         return Pool(self._settings.run.workers or max(1, int(cpus)), cpus=1)
 
-    def setup(self, workers: int) -> None:
+    def setup(self, workers: int, here: int | None = None) -> None:
         use_one_thread()
 
     async def work(self, partition: Partition) -> AsyncIterator[Fragment]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -19,7 +18,7 @@ from curation.row import IMAGE, KEPT, SCORE_US, Outcome, Reason, Verdict, with_o
 from curation.score.model import ModelOperator, limit_threads
 from curation.score.operators import Scorer, check_columns, name_operators
 from curation.score.read import Batch, Reader
-from curation.stage import Pool, RowStage, Stage
+from curation.stage import Pool, RowStage, Stage, cores_each
 from curation.storage import Folder
 
 log = logging.getLogger(__name__)
@@ -60,11 +59,12 @@ class ScoreStage(RowStage):
     def pool(self, cpus: float, gpus: float) -> Pool:
         return Pool.for_models(self.settings.run, cpus, gpus)
 
-    def setup(self, workers: int) -> None:
+    def setup(self, workers: int, here: int | None = None) -> None:
         self.operators = [(named.name, named.make()) for named in self.named]
-        cores = len(os.sched_getaffinity(0))
         models = [operator for _, operator in self.operators if isinstance(operator, ModelOperator)]
-        threads = limit_threads(workers, cores) if models else max(1, cores // workers)
+        threads = cores_each(here or workers)
+        if models:
+            limit_threads(threads)
         for model in models:
             model.threads = threads
         for _, operator in self.operators:

@@ -27,14 +27,19 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 _BLOCK = 8 << 20
 
 
+def check_room(limit: int, largest: int) -> None:
+    """Raises ConfigError where the `largest` shard does not fit into `limit` bytes."""
+    if largest > limit:
+        raise ConfigError(
+            "run.cache_bytes", f"{limit:,} bytes do not hold one shard: the largest has {largest:,} bytes"
+        )
+
+
 class ShardCache:
     """The cache in `folder`, of at most `limit` bytes. Raises ConfigError where `largest` shard does not fit."""
 
     def __init__(self, folder: str, limit: int, largest: int) -> None:
-        if largest > limit:
-            raise ConfigError(
-                "run.cache_bytes", f"{limit:,} bytes do not hold one shard: the largest has {largest:,} bytes"
-            )
+        check_room(limit, largest)
         self._folder = Path(folder).expanduser() / "curate-shards"
         self._limit = limit
         with storage_errors(str(self._folder)):

@@ -19,6 +19,7 @@ import numpy as np
 
 from curation.config.stream import StreamSettings
 from curation.errors import ConfigError, CorruptionError
+from curation.stream.cache import check_room
 from curation.stream.corpus import open_corpus
 from curation.stream.order import key_of, random_bits, random_units
 from curation.stream.plan import Plan, Samples
@@ -59,7 +60,8 @@ class Batch:
 class CorpusStream:
     """Batches of `rank` of `world`. Opens corpora at once and files when they are needed; safe to send to processes.
 
-    Raises ConfigError where the batch cannot be shared out evenly, a corpus is missing, or a kind of caption is.
+    Raises ConfigError where the batch cannot be shared out evenly, a corpus is missing, or a kind of caption is, or
+    where the cache has no room for a shard.
     """
 
     def __init__(self, settings: StreamSettings, *, rank: int = 0, world: int = 1) -> None:
@@ -70,6 +72,9 @@ class CorpusStream:
         self.settings = settings
         self.rank, self.world = rank, world
         self.samples = Samples([open_corpus(c.path, f"corpora.{i}") for i, c in enumerate(settings.corpora)], settings)
+        for corpus in self.samples.corpora:  # its readers will ask again, but in other processes
+            if corpus.folder.local is None and settings.run.cache is not None:
+                check_room(settings.run.cache_bytes, max(shard.bytes for shard in corpus.shards))
         self.epoch = 0
         self.step = 0
         """The next global batch."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import warnings
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -21,8 +22,8 @@ import ray.data
 
 from curation.errors import ConfigError, CurationError, RunError
 from curation.fragments import Counts, Fragment
-from curation.stage import Partition, Pool, Pooled, Solo
-from pipelines.cluster import join_cluster, largest_machine
+from curation.stage import Partition, Pool, Pooled, Solo, Stage
+from pipelines.cluster import enter, join_cluster, largest_machine
 from pipelines.engines import OnFragment
 
 RETRIES = 4
@@ -60,13 +61,13 @@ class RayEngine:
     def run_solo(self, stage: Solo) -> None:
         # In a task, so that the driver's memory does not grow with the table.
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_run_solo)
-        _unpack(ray.get(task.remote(stage)))
+        _unpack(ray.get(task.remote(stage, os.getcwd())))
 
     def run_pool(self, stage: Pooled, on_fragment: OnFragment) -> None:
         partitions = stage.unfinished()
         if partitions:
             self._work(stage, partitions, on_fragment)
-        _unpack(ray.get(ray.remote(num_cpus=1)(_settle).remote(stage)))
+        _unpack(ray.get(ray.remote(num_cpus=1)(_settle).remote(stage, os.getcwd())))
 
     def _work(self, stage: Pooled, partitions: list[Partition], on_fragment: OnFragment) -> None:
         pool = self._pool(stage)
@@ -74,7 +75,7 @@ class RayEngine:
         rows = [{"partition": json.dumps([p.index, list(p.fragments), p.rows])} for p in partitions]
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Worker,
-            fn_constructor_args=(stage, workers),
+            fn_constructor_args=(stage, workers, _on_one_machine(pool, workers), os.getcwd()),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(
                 size=workers,
@@ -93,6 +94,8 @@ class RayEngine:
                     counts = Counts(**result["fragment"].pop("counts"))
                     on_fragment(Fragment(**result["fragment"], counts=counts))
         except ray.exceptions.RayActorError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise RunError(f"stage {stage.name}: a worker could not start: {_last_line(error)}") from error
             raise RunError(f"stage {stage.name}: one partition killed its worker {RETRIES + 1} times") from error
 
     def _pool(self, stage: Pooled) -> Pool:
@@ -106,11 +109,12 @@ class RayEngine:
 class _Worker:
     """An actor of the pool."""
 
-    def __init__(self, stage: Pooled, workers: int) -> None:
+    def __init__(self, stage: Pooled, workers: int, here: int, folder: str) -> None:
         self._stage = stage
         self._error: dict[str, str] | None = None
         try:
-            stage.setup(workers)
+            _enter(stage, folder)
+            stage.setup(workers, here)
         except CurationError as error:
             self._error = _pack(error)
         # A Ray worker holds very many objects that stay: keep the collector from walking them again and again.
@@ -131,16 +135,37 @@ class _Worker:
                 return
 
 
-def _run_solo(stage: Solo) -> dict[str, str]:
+def _on_one_machine(pool: Pool, workers: int) -> int:
+    """Most of a pool's workers that one machine of the cluster can hold."""
+    resource, each = ("GPU", pool.gpus) if pool.gpus else ("CPU", pool.cpus)
+    return max(1, min(workers, int(largest_machine(resource) / each + 1e-6)))
+
+
+def _enter(stage: Stage, folder: str) -> None:
+    """Work in the caller's folder, if this machine has it: paths of lists and models may be relative. It must have it
+    where the output is. Raises ConfigError."""
+    output = stage.folder.local
+    if os.path.isdir(folder) or (output is not None and not output.is_absolute()):
+        enter(folder)
+
+
+def _last_line(error: Exception) -> str:
+    """What went wrong, below Ray's account of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
+def _run_solo(stage: Solo, folder: str) -> dict[str, str]:
     try:
+        _enter(stage, folder)
         stage.run()
     except CurationError as error:
         return _pack(error)
     return {}
 
 
-def _settle(stage: Pooled) -> dict[str, str]:
+def _settle(stage: Pooled, folder: str) -> dict[str, str]:
     try:
+        _enter(stage, folder)
         stage.settle()
     except CurationError as error:
         return _pack(error)

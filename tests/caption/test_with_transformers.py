@@ -23,6 +23,7 @@ from curation.config import CaptionSettings
 from curation.errors import ConfigError, RunError
 from curation.scenes.render import render
 from curation.scenes.scene import random_scene
+from curation.score.model import limit_threads
 from tests.tiny_families import FAMILIES, qwen2_5_vl
 
 SHAPES = [(64, 64), (90, 40), (40, 90), (33, 50), (120, 80)]
@@ -32,7 +33,8 @@ SHAPES = [(64, 64), (90, 40), (40, 90), (33, 50), (120, 80)]
 def opened(folder: Path, batch: int = 16) -> Iterator[TransformersBackend]:
     backend = TransformersBackend(CaptionSettings(model=str(folder), run={"batch": batch}))
     backend.check(online=False)
-    backend.setup(workers=64)  # one thread: more would only wait for one another
+    limit_threads(1)  # more would only wait for one another
+    backend.setup(workers=1)
     try:
         yield backend
     finally:

@@ -12,7 +12,7 @@ from curation.fragments import Fragment, committed
 from curation.fsck import fsck
 from curation.stage import Pool, kept_rows
 from curation.storage import Folder
-from pipelines.engines import Engine, make_engine
+from pipelines.engines import Engine, make_engine, on_ray
 from tests.toys import Numbers, Squares
 
 COUNT = 205
@@ -83,6 +83,29 @@ def test_partition_that_always_kills_its_worker_ends_the_run(tmp_path: Path, ray
     with pytest.raises(RunError, match="killed its worker 5 times"):
         run(ray_engine, Folder(tmp_path / "out"), log=log, trouble="die always")
     assert sum(" 33" in line for line in log.read_text().splitlines()) == 5
+
+
+def test_a_worker_that_cannot_start_is_told_as_that(tmp_path: Path, ray_engine: Engine) -> None:
+    with pytest.raises(RunError, match=r"stage squares: a worker could not start: .*a bug in setup"):
+        run(ray_engine, Folder(tmp_path), trouble="bug in setup")
+
+
+def test_workers_of_a_cluster_work_in_the_callers_folder(
+    tmp_path: Path, ray_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machines were started elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    squares, _ = run(ray_engine, Folder("out"))
+    assert fsck(Folder(tmp_path / "out"), deep=True) == []
+    assert squares.manifest() is not None
+
+
+def test_workers_that_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "largest_machine", {"GPU": 8.0, "CPU": 96.0}.__getitem__)
+    assert on_ray._on_one_machine(Pool(64, cpus=1, gpus=1), 64) == 8
+    assert on_ray._on_one_machine(Pool(64, cpus=1, gpus=0.25), 64) == 32
+    assert on_ray._on_one_machine(Pool(400, cpus=1), 400) == 96
+    assert on_ray._on_one_machine(Pool(3, cpus=200), 3) == 1
 
 
 def test_gpus_that_no_machine_has_are_refused_not_waited_for(tmp_path: Path, ray_engine: Engine) -> None:

@@ -102,7 +102,7 @@ def test_the_least_recently_used_goes_and_nothing_that_is_not_ours(corpus: Path,
 def test_a_cache_smaller_than_a_shard_is_refused(stream: Make, server: RangeServer, tmp_path: Path) -> None:
     run = {"cache": str(tmp_path), "cache_bytes": 1000}
     with pytest.raises(ConfigError, match=r"run\.cache_bytes: 1,000 bytes do not hold one shard: the largest has"):
-        keys(stream(corpora=[{"path": server.url}], run=run))
+        stream(corpora=[{"path": server.url}], run=run)
 
 
 def test_a_download_that_is_not_the_shard_is_thrown_away(corpus: Path, tmp_path: Path) -> None:
