@@ -34,7 +34,11 @@ def join_cluster(address: str | None, **own: Any) -> None:
             **({} if address else {"include_dashboard": False, **own}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError("--address", f"no Ray cluster at {address!r}: {first_line(error)}") from None
+        # Ray says no more of a token that is wanted and not sent than that it failed to connect.
+        hint = (
+            "; one that wants a token is joined with RAY_AUTH_MODE=token" if "RAY_AUTH_MODE" not in os.environ else ""
+        )
+        raise ConfigError("--address", f"no Ray cluster at {address!r}: {first_line(error)}{hint}") from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place
             signal.signal(number, handler)
