@@ -11,8 +11,10 @@ from curation.run_log import read_run
 from curation.scenes.exhibits import expected
 from curation.storage import Folder
 from pipelines.curate import plan, run
+from pipelines.engines import Engine
 from tests.conftest import OpenGallery
 from tests.journey import config, corpus_bytes, kept_url, outcomes, stage_folder
+from tests.on_ray import on_ray
 
 
 def test_every_row_ends_as_the_gallery_knows(gallery: OpenGallery, done: Path) -> None:
@@ -55,8 +57,8 @@ def test_duplicates_by_content_are_dropped(gallery: OpenGallery, done: Path) -> 
         assert sum(outcome == "kept" for outcome, _ in pair) <= 1
 
 
-def test_ray_packs_the_same_bytes(gallery: OpenGallery, done: Path, tmp_path: Path) -> None:
-    run(config(gallery.listed, tmp_path), engine="ray")
+def test_ray_packs_the_same_bytes(gallery: OpenGallery, done: Path, tmp_path: Path, ray_engine: Engine) -> None:
+    run(config(gallery.listed, tmp_path), **on_ray(ray_engine))
     assert corpus_bytes(tmp_path) == corpus_bytes(done)
     for stage in ("source", "fetch", "select", "layout", "pack"):
         assert outcomes(tmp_path, stage) == outcomes(done, stage)
