@@ -50,6 +50,7 @@ def test_duplicates_by_content_are_dropped(gallery: OpenGallery, done: Path) -> 
     reasons = {found[gallery.gallery.url(e)][1] for e in gallery.gallery.exhibits if e.kind == "same_bytes"}
     assert reasons <= {"duplicate_bytes", None}
     kinds = {e.twin_of: e for e in gallery.gallery.exhibits if e.kind == "same_bytes"}
+    assert kinds
     for index, twin in kinds.items():
         assert index is not None
         original = gallery.gallery.exhibits[index]
@@ -94,11 +95,6 @@ def test_explain_tells_the_whole_journey(gallery: OpenGallery, done: Path) -> No
     row = steps[0].row
     assert row is not None
     assert [s.text() for s in explain(Folder(done), row["uid"])] == [s.text() for s in steps]
-
-
-def test_report_is_written(done: Path) -> None:
-    text = (done / "report.html").read_text()
-    assert "too_small" in text or "too small" in text
 
 
 def test_stored_pixels_hold_no_position(gallery: OpenGallery, done: Path) -> None:
