@@ -22,6 +22,8 @@ from pipelines.students import run_on_ray
 from tests.ablate.whole import whole
 from tests.small_origin import small_origin
 
+pytestmark = pytest.mark.usefixtures("ray_engine")
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, sdxl_folder: Path) -> Iterator[dict[str, object]]:
@@ -39,7 +41,6 @@ def local(base: dict[str, object]) -> Ablated:
     return ablate(make(base, model=AblateConfig), engine="local")
 
 
-@pytest.mark.usefixtures("ray_engine")
 def test_both_engines_come_to_the_same(base: dict[str, object], local: Ablated, tmp_path: Path) -> None:
     on_ray = ablate(make({**base, "output": str(tmp_path)}, model=AblateConfig), engine="ray")
     assert on_ray.facts["scores"] == local.facts["scores"]
@@ -47,7 +48,6 @@ def test_both_engines_come_to_the_same(base: dict[str, object], local: Ablated, 
     assert ray.is_initialized()  # who had it keeps it
 
 
-@pytest.mark.usefixtures("ray_engine")
 def test_a_student_of_several_processes_is_a_job_of_ray_train(
     base: dict[str, object], local: Ablated, tmp_path: Path
 ) -> None:
@@ -67,7 +67,7 @@ def test_a_student_of_several_processes_is_a_job_of_ray_train(
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.usefixtures("ray_engine", "local")
+@pytest.mark.usefixtures("local")
 def test_more_than_the_cluster_has_is_refused(base: dict[str, object], tmp_path: Path) -> None:
     config = make({**base, "output": str(tmp_path), "run": {"gpus": 1000}}, model=AblateConfig)
     with pytest.raises(ConfigError, match=r"run\.gpus"):
@@ -75,7 +75,7 @@ def test_more_than_the_cluster_has_is_refused(base: dict[str, object], tmp_path:
     assert not list(tmp_path.glob("students/*/model"))
 
 
-@pytest.mark.usefixtures("ray_engine", "local")
+@pytest.mark.usefixtures("local")
 def test_a_cluster_of_its_own_is_given_back(
     base: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
