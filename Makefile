@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/python -m pipelines.demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 check: install
 	$(BIN)/ruff format --check .

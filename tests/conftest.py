@@ -6,27 +6,69 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from curation.scenes.gallery import Gallery
+from pipelines.engines import Engine, make_engine
 
 # Models are tiny and processes many: two threads each only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray Train looks after its workers every two seconds: longer than a tiny training takes. No machine here is taken away.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+
+STARTS_RAY = re.compile(r'\bray_engine\b|"--engine", "ray"|"--workers"')
+"""In a file of tests: here, or as a command."""
+
+
+class OneRay(LoadScopeScheduling):
+    """Shares tests out to processes: a file stays together, and so do all that start Ray, for one cluster is enough."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if _starts_ray(self.config.rootpath / file) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
+    return OneRay(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Shares tests out to processes: a file stays together, and so do all that start Ray, for one cluster is enough."""
-    for item in items:
-        group = "ray" if _uses_ray(item.path) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """What starts Ray comes first: nothing else takes as long."""
+    items.sort(key=lambda item: not _starts_ray(item.path))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Ray ends with the last test that needs it: others fork, and count threads and children."""
+    if _starts_ray(item.path) and not (nextitem and _starts_ray(nextitem.path)):
+        import ray
+
+        ray.shutdown()
 
 
 @cache
-def _uses_ray(path: Path) -> bool:
-    return re.search(r"\bray(\b|_)", path.read_text(encoding="utf-8")) is not None
+def _starts_ray(path: Path) -> bool:
+    return STARTS_RAY.search(path.read_text(encoding="utf-8")) is not None
+
+
+@pytest.fixture(scope="session")
+def ray_engine() -> Iterator[Engine]:
+    """The one Ray session of all tests that need Ray in their own process; with two CPUs at least."""
+    from pipelines.engines import on_ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        cpus = max(2, os.cpu_count() or 1)
+        patch.setattr(on_ray, "join_cluster", partial(on_ray.join_cluster, num_cpus=cpus))
+        engine = make_engine("ray")
+    yield engine
+    engine.close()
 
 
 @dataclass(frozen=True)

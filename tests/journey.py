@@ -17,6 +17,7 @@ from curation.load import make_config
 from curation.run_log import read_run
 from curation.scenes.gallery import Gallery
 from curation.storage import Folder
+from tests.forks import forked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,10 +60,15 @@ def curate(*arguments: str | Path, cwd: Path = ROOT, env: dict[str, str] | None 
 
 
 def curate_done(*arguments: str | Path, cwd: Path = ROOT) -> tuple[int, str, str]:
-    """`curate …`, waited for: exit code, stdout, stderr."""
-    process = curate(*arguments, cwd=cwd)
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
+    """`curate …` in a fork, which spares its imports: exit code, stdout, stderr."""
+    return forked(_curate, ["curate", *map(str, arguments)], cwd=cwd)
+
+
+def _curate(command: list[str]) -> None:
+    from pipelines.cli import main
+
+    sys.argv = command
+    main()
 
 
 def outcomes(output: Path | str, stage: str) -> dict[str, tuple[str, str | None]]:

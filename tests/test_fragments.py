@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,34 +20,30 @@ from curation.fsck import fsck
 from curation.stage import kept_rows
 from curation.storage import TEMP_MARK, Folder
 from pipelines.engines.local import LocalEngine
+from tests.forks import forked
 from tests.toys import Numbers, Squares
 
 COUNT = 60
 """Three partitions of one tar and one parquet each: the stage renames 6 files, and its manifest."""
 
-KILLED = """
-import os, signal, sys
-from curation.storage import Folder
-from pipelines.engines.local import LocalEngine
-from tests.toys import Numbers, Squares
 
-output, before, step = Folder(sys.argv[1]), sys.argv[2] == "before", int(sys.argv[3])
-numbers = Numbers(output, {count})
-LocalEngine().run_solo(numbers)
-rename, renamed = os.rename, 0
+def killed(output: Folder, moment: str, step: int) -> None:
+    """`run` whose process dies before or after a rename."""
+    numbers = Numbers(output, COUNT)
+    LocalEngine().run_solo(numbers)
+    rename, renamed = os.rename, 0
 
-def die_at_step(source, target):
-    global renamed
-    renamed += 1
-    if before and renamed == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(source, target)
-    if not before and renamed == step:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def die_at_step(source: str, target: str) -> None:
+        nonlocal renamed
+        renamed += 1
+        if (moment, renamed) == ("before", step):
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+        if (moment, renamed) == ("after", step):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-os.rename = die_at_step
-LocalEngine().run_pool(Squares(output, numbers), lambda fragment: None)
-"""
+    os.rename = die_at_step
+    LocalEngine().run_pool(Squares(output, numbers), lambda fragment: None)
 
 
 def run(output: Folder) -> Squares:
@@ -69,11 +66,10 @@ def contents(stage: Squares) -> dict[str, bytes]:
 @pytest.mark.parametrize("step", range(1, 8))
 def test_killed_at_each_rename(tmp_path: Path, moment: str, step: int) -> None:
     output = Folder(tmp_path / "killed")
-    script = KILLED.format(count=COUNT)
-    process = subprocess.run([sys.executable, "-c", script, output.url, moment, str(step)], check=False)
-    assert process.returncode == -signal.SIGKILL
-    killed = Squares(output, Numbers(output, COUNT))
-    assert (read_manifest(killed.folder) is not None) == (step == 7 and moment == "after")
+    code, _, err = forked(killed, output, moment, step)
+    assert code == -signal.SIGKILL, err
+    left = Squares(output, Numbers(output, COUNT))
+    assert (read_manifest(left.folder) is not None) == (step == 7 and moment == "after")
     squares = run(output)
     whole = run(Folder(tmp_path / "whole"))
     assert contents(squares) == contents(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -15,10 +16,13 @@ from curation.config.ablate import AblateConfig
 from curation.errors import ConfigError
 from curation.load import make
 from curation.train.metrics import read_metrics
-from pipelines.ablate import ablate
+from pipelines import students
+from pipelines.ablate import Ablated, ablate
 from pipelines.students import run_on_ray
 from tests.ablate.whole import whole
 from tests.small_origin import small_origin
+
+pytestmark = pytest.mark.usefixtures("ray_engine")
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +35,23 @@ def base(tmp_path_factory: pytest.TempPathFactory, sdxl_folder: Path) -> Iterato
         yield given
 
 
-def test_both_engines_come_to_the_same(base: dict[str, object], tmp_path: Path) -> None:
-    local = ablate(make(base, model=AblateConfig), engine="local")
+@pytest.fixture(scope="module")
+def local(base: dict[str, object]) -> Ablated:
+    """Done in this process, corpora and all."""
+    return ablate(make(base, model=AblateConfig), engine="local")
+
+
+def test_both_engines_come_to_the_same(base: dict[str, object], local: Ablated, tmp_path: Path) -> None:
     on_ray = ablate(make({**base, "output": str(tmp_path)}, model=AblateConfig), engine="ray")
     assert on_ray.facts["scores"] == local.facts["scores"]
     assert on_ray.facts["analysis"] == local.facts["analysis"]
-    assert not ray.is_initialized()
+    assert ray.is_initialized()  # who had it keeps it
 
 
-@pytest.mark.timeout(700)
-def test_a_student_of_several_processes_is_a_job_of_ray_train(base: dict[str, object], tmp_path: Path) -> None:
+def test_a_student_of_several_processes_is_a_job_of_ray_train(
+    base: dict[str, object], local: Ablated, tmp_path: Path
+) -> None:
     """One of them alone: each job starts processes of its own. It learns what a single process learns."""
-    local = ablate(make(base, model=AblateConfig), engine="local")
     config = make({**base, "output": str(tmp_path), "run": {"workers": 2}}, model=AblateConfig)
     (arm, *_) = expand(config)
     done = local.facts["arms"][0]
@@ -58,8 +67,23 @@ def test_a_student_of_several_processes_is_a_job_of_ray_train(base: dict[str, ob
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.usefixtures("local")
 def test_more_than_the_cluster_has_is_refused(base: dict[str, object], tmp_path: Path) -> None:
     config = make({**base, "output": str(tmp_path), "run": {"gpus": 1000}}, model=AblateConfig)
     with pytest.raises(ConfigError, match=r"run\.gpus"):
         ablate(config, engine="ray")
     assert not list(tmp_path.glob("students/*/model"))
+
+
+@pytest.mark.usefixtures("local")
+def test_a_cluster_of_its_own_is_given_back(
+    base: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fresh = SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: done.append("left"))
+    monkeypatch.setattr(students, "ray", fresh)
+    monkeypatch.setattr(students, "join_cluster", lambda address: done.append("joined"))
+    config = make({**base, "output": str(tmp_path), "run": {"gpus": 1000}}, model=AblateConfig)
+    with pytest.raises(ConfigError, match=r"run\.gpus"):
+        ablate(config, engine="ray")
+    assert done == ["joined", "left"]

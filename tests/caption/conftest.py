@@ -1,4 +1,4 @@
-"""What the tests of captions share: a real endpoint, and one Ray session."""
+"""What the tests of captions share: a real endpoint."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines import Engine, make_engine
 from tests.caption.chat_origin import transformers_serve
-
-
-@pytest.fixture(scope="package")
-def ray_engine() -> Iterator[Engine]:
-    """Open for all tests of this folder."""
-    engine = make_engine("ray")
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from curation.storage import Folder
 from pipelines.curate import plan, run
 from pipelines.engines import Engine
 from tests.journey import config, corpus_bytes, stage_folder
+from tests.on_ray import on_ray
 from tests.small_origin import small_origin
 
 ROWS = 30
@@ -197,13 +198,10 @@ def test_a_run_that_lost_its_last_batches_ends_with_the_same_bytes(world: World,
     assert fresh == sizes[end] + sizes[other] <= 2 * BATCH
 
 
-def test_ray_writes_the_same_captions(
-    world: World, tmp_path: Path, ray_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_writes_the_same_captions(world: World, tmp_path: Path, ray_engine: Engine) -> None:
     skipped = shutil.ignore_patterns("caption-*", "layout-*", "pack-*")
     output = Path(shutil.copytree(world.done, tmp_path / "out", ignore=skipped))
-    monkeypatch.setattr(ray_engine, "close", lambda: None)  # other tests go on with it
-    run(world.config(output), engine="ray", make=lambda name, address: ray_engine)
+    run(world.config(output), **on_ray(ray_engine, "caption"))
     assert captions(output) == captions(world.done)
     assert corpus_bytes(output) == corpus_bytes(world.done)
 

@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -24,6 +23,9 @@ from tests.caption.scripted import good, selected, settings
 ROWS = 40
 KEPT = 36
 BATCH = 5
+ASKING = {"backend": "openai", "endpoint": "http://127.0.0.1:9/v1", "run": {"batch": BATCH, "concurrency": 3}}
+IN_HAND = 3 + 4
+"""Requests at once, and rows that were finished but too few to be committed."""
 
 
 class Mortal(Backend):
@@ -55,29 +57,15 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Select, 
         yield stages
 
 
-@pytest.mark.parametrize(
-    ("given", "in_hand"),
-    [
-        ({"run": {"batch": BATCH}}, BATCH),
-        # Requests at once, and rows that were finished but too few to be committed.
-        ({"backend": "openai", "endpoint": "http://127.0.0.1:9/v1", "run": {"batch": BATCH, "concurrency": 3}}, 3 + 4),
-    ],
-    ids=["transformers", "openai"],
-)
 def test_a_killed_worker_asks_again_for_what_it_had_in_hand(
-    journey: tuple[Select, FetchStage],
-    ray_engine: Engine,
-    tmp_path: Path,
-    clip_folder: Path,
-    given: dict[str, Any],
-    in_hand: int,
+    journey: tuple[Select, FetchStage], ray_engine: Engine, tmp_path: Path, clip_folder: Path
 ) -> None:
     select, fetch = journey
     log = tmp_path / "asked"
     stage = CaptionStage(
         Folder(tmp_path / "out"),
         select,
-        settings(clip_folder, **given),
+        settings(clip_folder, **ASKING),
         fetch.folder,
         backend=Mortal(log, fatal=4 * BATCH - 2),
     )
@@ -90,4 +78,4 @@ def test_a_killed_worker_asks_again_for_what_it_had_in_hand(
     assert len(uids) == len(set(uids)) == KEPT
     assert set(asked) == set(uids)
     assert max(asked.values()) == 2
-    assert 0 < asked.total() - KEPT <= in_hand
+    assert 0 < asked.total() - KEPT <= IN_HAND

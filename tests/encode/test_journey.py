@@ -17,7 +17,9 @@ from curation.storage import Folder
 from curation.stream.corpus import open_corpus
 from curation.wuerstchen.compressor import SemanticCompressor
 from pipelines.curate import plan, run
+from pipelines.engines import Engine
 from tests.journey import config
+from tests.on_ray import on_ray
 from tests.small_origin import small_origin
 
 ROWS = 20
@@ -101,8 +103,11 @@ def test_other_settings_of_encode_touch_nothing_before_it(local: Path, listed: P
     assert set(states.values()) == {"cached"}
 
 
-def test_both_engines_leave_the_same_bytes(local: Path, listed: Path, sdxl_folder: Path, tmp_path: Path) -> None:
-    run(settings(listed, tmp_path, sdxl_folder, run={"workers": 2, "batch": 4}), engine="ray")
+def test_both_engines_leave_the_same_bytes(
+    local: Path, listed: Path, sdxl_folder: Path, tmp_path: Path, ray_engine: Engine
+) -> None:
+    given = settings(listed, tmp_path, sdxl_folder, run={"workers": 2, "batch": 4})
+    run(given, **on_ray(ray_engine, "encode"))
     assert bytes_of(tmp_path) == bytes_of(local)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import pytest
 from curation.fragments import committed
 from curation.names import make_uid
 from curation.row import Reason
+from curation.storage import Folder
+from tests.forks import FORKS, forked
 from tests.pack.make_bank import Packed, Picture, finish, laid_out, pack, picture
 from tests.pack.whole_run import PICTURES, SETTINGS, same
 
@@ -42,7 +42,7 @@ def _some(output: Path, remainder: int) -> None:
 
 def test_number_of_workers_does_not_matter(tmp_path: Path, whole: Packed) -> None:
     packed = laid_out(tmp_path, PICTURES, **SETTINGS)
-    workers = [multiprocessing.get_context("spawn").Process(target=_some, args=(tmp_path, i)) for i in (0, 1)]
+    workers = [FORKS.Process(target=_some, args=(tmp_path, i)) for i in (0, 1)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -53,27 +53,20 @@ def test_number_of_workers_does_not_matter(tmp_path: Path, whole: Packed) -> Non
     same(packed, whole)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from curation.storage import Folder
-from tests.pack.make_bank import finish, laid_out
-from tests.pack.whole_run import PICTURES, SETTINGS
+def _killed(output: Path, step: str, name: str) -> None:
+    commit = Folder.commit
 
-step, name = sys.argv[2:]
-commit = Folder.commit
+    def dying(self: Folder, temp: str, target: str) -> None:
+        if step == "before" and target.endswith(name):
+            os.kill(os.getpid(), signal.SIGKILL)
+        commit(self, temp, target)
+        if step == "after" and target.endswith(name):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def dying(self, temp, target):
-    if step == "before" and target.endswith(name):
-        os.kill(os.getpid(), signal.SIGKILL)
-    commit(self, temp, target)
-    if step == "after" and target.endswith(name):
-        os.kill(os.getpid(), signal.SIGKILL)
+    packed = laid_out(output, PICTURES, **SETTINGS)
+    Folder.commit = dying
+    finish(packed.pack)
 
-packed = laid_out(Path(sys.argv[1]), PICTURES, **SETTINGS)
-Folder.commit = dying
-finish(packed.pack)
-"""
 
 STEPS = [
     ("before", "shards/00002.tar"),
@@ -87,13 +80,8 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "name"), STEPS, ids=[" ".join(step) for step in STEPS])
 def test_kill_at_every_step_of_the_commit(tmp_path: Path, whole: Packed, step: str, name: str) -> None:
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), step, name],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    code, _, err = forked(_killed, tmp_path, step, name)
+    assert code == -signal.SIGKILL, err
     packed = laid_out(tmp_path, PICTURES, **SETTINGS)
     done = {path: path.stat().st_mtime_ns for path in (packed.folder / "shards").glob("0000[01].tar")}
     if name == "shards/00002.tar":
@@ -145,7 +133,7 @@ def test_a_shard_without_samples_is_not_there(tmp_path: Path) -> None:
     pictures = [Picture(b"none", "jpg", (200, 200)) for _ in range(3)]
     packed = pack(tmp_path, pictures, resolution=128, shard_samples=1)
     assert {row["outcome"] for row in packed.rows()} == {"failed"}
-    assert packed.shards() == {} if (packed.folder / "shards").exists() else True
+    assert list(packed.folder.rglob("*.tar")) == []
     assert packed.corpus["shards"] == []
     assert pq.read_table(packed.folder / "index.parquet").num_rows == 0
 

@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.scenes.gallery import Gallery
-from curation.scenes.studio_shards import write_studio
-from curation.storage import Folder
 from tests.conftest import OpenGallery
 from tests.journey import ROOT, curate_done, outcomes, settings, write_config
 from tests.pack.make_bank import encoded, pixels
@@ -229,17 +227,6 @@ def test_demo_config_runs_as_it_stands(tmp_path: Path) -> None:
     assert code == 0, err
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_config_plans_once_its_list_is_there(tmp_path: Path, path: Path) -> None:
-    (tmp_path / "curation").symlink_to(ROOT / "curation")
-    listed = list_file(tmp_path, URL=["http://a.example/"], TEXT=["a"], pwatermark=[0.1], punsafe=[0.1])
-    if path.name == "studio.yaml":
-        (listed,) = write_studio(tmp_path / "studio", 4, processes=1)
-    code, out, err = curate_done("plan", path, "--set", f"source.path={listed}", cwd=tmp_path)
-    assert code == 0, err
-    assert "pack" in out
-
-
 def test_module_help_names_every_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
@@ -252,4 +239,4 @@ def test_folder_of_another_scheme_is_refused_clearly(tmp_path: Path, gallery: Op
     code, line = failed(tmp_path, data)
     assert code in (1, 2)
     assert "nosuchscheme" in line
-    assert Folder(tmp_path).sizes().keys() >= {"config.yaml"}
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

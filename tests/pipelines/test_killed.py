@@ -114,6 +114,12 @@ def committed_rows(output: Path) -> int:
     return sum(folder.read_table(name, ["uid"]).num_rows for name in fragments(output, "fetch"))
 
 
+def kill_all(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def kill_driver(process: subprocess.Popen[str]) -> None:
     below = descendants(process.pid)
     process.kill()
@@ -121,15 +127,28 @@ def kill_driver(process: subprocess.Popen[str]) -> None:
     wait_for_end(pid for pid, command in below.items() if "Agent" not in command)  # Ray's own linger, and do nothing
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_kill_9_of_the_driver_in_fetch_and_then_in_pack(web: Web, tmp_path: Path, engine: str) -> None:
+def stop(process: subprocess.Popen[str], sent: signal.Signals, output: Path) -> None:
+    """Ask a run that is in fetch to stop: it says how to go on, and leaves nothing that runs."""
+    process.send_signal(signal.SIGSTOP)  # or on a busy machine it comes to its end while we look around
+    below = descendants(process.pid)
+    process.send_signal(sent)
+    process.send_signal(signal.SIGCONT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + sent, err
+    assert f"curate run {' '.join(process.args[4:])}" in err  # type: ignore[index]
+    assert "Traceback" not in err
+    wait_for_end(below)
+    assert read_manifest(stage_folder(output, "fetch")) is None
+
+
+def test_kill_9_of_the_driver_in_fetch_and_then_in_pack(web: Web, tmp_path: Path) -> None:
     config, output = prepare(web, tmp_path)
-    process = curate("run", config, "--engine", engine)
+    process = curate("run", config, "--engine", "local")
     wait_for(lambda: fragments(output, "fetch"), process)
     kill_driver(process)
     web.asked.clear()
     committed = committed_rows(output)
-    process = curate("run", config, "--engine", engine)
+    process = curate("run", config, "--engine", "local")
     wait_for(lambda: fragments(output, "pack"), process)
     kill_driver(process)
     assert len(web.asked) == ROWS - committed
@@ -137,41 +156,47 @@ def test_kill_9_of_the_driver_in_fetch_and_then_in_pack(web: Web, tmp_path: Path
     assert len(web.asked) == ROWS - committed
 
 
-def test_kill_9_of_the_whole_tree_and_then_of_the_workers(web: Web, tmp_path: Path) -> None:
+def test_stopping_is_clean(web: Web, tmp_path: Path) -> None:
     config, output = prepare(web, tmp_path)
-    process = curate("run", config, "--engine", "ray")
+    for sent in (signal.SIGINT, signal.SIGTERM):
+        web.asked.clear()
+        process = curate("run", config, "--engine", "local")
+        wait_for(lambda: web.asked and fragments(output, "fetch"), process)
+        stop(process, sent, output)
+    finish(web, config, output)
+
+
+def test_one_run_on_ray_through_all_of_it(web: Web, tmp_path: Path) -> None:
+    """SIGTERM; kill -9 of the whole tree; kill -9 of the workers, and Ctrl-C; and in pack kill -9 of the driver."""
+    config, output = prepare(web, tmp_path)
+
+    def start() -> subprocess.Popen[str]:
+        web.asked.clear()
+        return curate("run", config, "--engine", "ray")
+
+    process = start()
+    wait_for(lambda: web.asked, process)
+    stop(process, signal.SIGTERM, output)
+
+    process = start()
     wait_for(lambda: fragments(output, "fetch"), process)
-    for pid in [process.pid, *descendants(process.pid)]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_all([process.pid, *descendants(process.pid)])
     process.communicate()
-    web.asked.clear()
-    process = curate("run", config, "--engine", "ray")
+
+    process = start()
     wait_for(lambda: web.asked, process)
     workers = [pid for pid, command in descendants(process.pid).items() if "_Worker" in command]
     assert workers
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err  # a worker's death costs nothing
-    finish(web, config, output)
+    kill_all(workers)
+    wait_for_end(workers)
+    web.asked.clear()
+    wait_for(lambda: web.asked, process)  # others go on in their place
+    stop(process, signal.SIGINT, output)
 
-
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_stopping_is_clean(web: Web, tmp_path: Path, engine: str) -> None:
-    config, output = prepare(web, tmp_path)
-    for sent, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        web.asked.clear()
-        process = curate("run", config, "--engine", engine)
-        wait_for(lambda: web.asked and fragments(output, "fetch"), process)
-        process.send_signal(signal.SIGSTOP)  # or on a busy machine it comes to its end while we look around
-        below = descendants(process.pid)
-        process.send_signal(sent)
-        process.send_signal(signal.SIGCONT)
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == code, err
-        assert f"curate run {config} --engine {engine}" in err
-        assert "Traceback" not in err
-        wait_for_end(below)
-        assert read_manifest(stage_folder(output, "fetch")) is None
+    committed = committed_rows(output)
+    process = start()
+    wait_for(lambda: fragments(output, "pack"), process)
+    kill_driver(process)
+    assert len(web.asked) == ROWS - committed
     finish(web, config, output)
+    assert len(web.asked) == ROWS - committed

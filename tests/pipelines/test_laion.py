@@ -10,17 +10,19 @@ from curation.fsck import fsck
 from curation.run_log import read_run
 from curation.storage import Folder
 from pipelines.curate import run
+from pipelines.engines import Engine
 from tests.journey import config, outcomes
 from tests.laion import laion_standin
+from tests.on_ray import on_ray
 from tests.shared import shared
 
 
-def test_thousand_real_rows(tmp_path: Path) -> None:
+def test_thousand_real_rows(tmp_path: Path, ray_engine: Engine) -> None:
     shared("photos")
     with laion_standin(shared("urls") / "laion_1000.parquet") as web:
         listed = web.write_list(tmp_path / "list.parquet")
         stages = {"select": {"dedup": {"exact": "bytes"}}, "pack": {"resolution": 256, "shard_samples": 50}}
-        run(config(listed, tmp_path / "out", **stages), engine="ray")
+        run(config(listed, tmp_path / "out", **stages), **on_ray(ray_engine))
         found = outcomes(tmp_path / "out", "source") | outcomes(tmp_path / "out", "fetch")
         wrong = []
         for row in web.rows:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import ray.train.constants
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -17,16 +15,7 @@ from curation.stream.stream import CorpusStream
 from tests.stream.conftest import keys
 from tests.stream.test_docs import FIRST, RAY, Run
 
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two CPUs, for both tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Else results go to the home folder. (Moving that folder would part Ray from the token that it keeps there.)
-        patch.setattr(ray.train.constants, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("results")))
-        ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = pytest.mark.usefixtures("ray_engine")
 
 
 def read_all(config: dict[str, str]) -> None:
@@ -37,7 +26,6 @@ def read_all(config: dict[str, str]) -> None:
     Path(config["out"], f"{loader.stream.rank}.json").write_text(json.dumps(found))
 
 
-@pytest.mark.usefixtures("cluster")
 def test_two_workers_share_each_global_batch(corpus: Path, tmp_path: Path) -> None:
     settings = StreamSettings.model_validate({"corpora": [{"path": str(corpus)}], "batch": 8})
     TorchTrainer(
@@ -50,6 +38,7 @@ def test_two_workers_share_each_global_batch(corpus: Path, tmp_path: Path) -> No
     assert [one + two for one, two in zip(*parts, strict=True)] == keys(CorpusStream(settings))
 
 
-@pytest.mark.usefixtures("cluster")
-def test_what_the_documentation_shows(run: Run) -> None:
+def test_what_the_documentation_shows(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else results go to the home folder. (Moving that folder would part Ray from the token that it keeps there.)
+    monkeypatch.setattr(ray.train.constants, "DEFAULT_STORAGE_PATH", str(tmp_path / "results"))
     run(FIRST, RAY)

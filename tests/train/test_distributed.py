@@ -13,8 +13,12 @@ import psutil
 import pytest
 import yaml
 
+from curation.errors import ConfigError
+from curation.load import load_train_config
 from curation.train.metrics import read_metrics
 from curation.train.run import train
+from pipelines.train import train_on_ray
+from tests.journey import curate_done
 from tests.train.conftest import Make
 
 STEPS = 6
@@ -50,22 +54,21 @@ def test_two_processes_are_as_one_with_the_same_batch(make: Make, tmp_path: Path
     assert losses(tmp_path / "run") == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.timeout(700)
+@pytest.mark.usefixtures("ray_engine")
 def test_what_would_come_again_is_told_once_and_as_what_it_is(make: Make, tmp_path: Path) -> None:
     path = written(make, tmp_path)
-    wrong = yaml.safe_load(path.read_text())
-    wrong["recipe"]["student"]["transformer_layers"] = [1, 1, 99]
-    path.write_text(yaml.safe_dump(wrong))
-    command = [sys.executable, "-m", "pipelines.cli", "train", str(path), "--workers", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2, done.stderr
-    assert "recipe.student.transformer_layers: [1, 1, 99] must be from 1 to the teacher's" in done.stderr
+    config = load_train_config(path, ["recipe.student.transformer_layers=[1,1,99]"])
+    with pytest.raises(ConfigError, match="must be from 1 to the teacher's") as caught:
+        train_on_ray(config, workers=2)
+    assert caught.value.path == "recipe.student.transformer_layers"
+    assert (tmp_path / "run").exists()
     assert not list((tmp_path / "run").glob("failed*"))
-    wrong["data"]["corpora"] = []
-    path.write_text(yaml.safe_dump(wrong))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 2
-    assert "data.corpora: names no corpus" in done.stderr
+
+
+def test_a_training_on_nothing_starts_no_worker(make: Make, tmp_path: Path) -> None:
+    code, _, err = curate_done("train", written(make, tmp_path), "--set", "data.corpora=[]", "--workers", "2")
+    assert code == 2
+    assert "data.corpora: names no corpus" in err
 
 
 @pytest.mark.timeout(700)
