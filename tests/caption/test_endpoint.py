@@ -45,7 +45,6 @@ def test_an_endpoint_that_is_not_there_stops_the_run_at_once() -> None:
 
 
 def test_an_endpoint_that_goes_away_in_the_middle_is_no_rows_fault() -> None:
-    """One request waits, another is answered meanwhile, and then nobody listens any more."""
     answered = asyncio.Event()
 
     async def waits(asked: web.Request) -> web.StreamResponse:
