@@ -65,6 +65,6 @@ def _places(file: BinaryIO, size: int) -> list[int]:
         try:
             tensors = json.loads(file.read(header))
             places |= {8 + header + int(t["data_offsets"][0]) for name, t in tensors.items() if name != "__metadata__"}
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
             return sorted(places)  # it is in another format
     return sorted(place for place in places if 0 <= place < size)

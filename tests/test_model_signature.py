@@ -31,7 +31,16 @@ def test_each_tensor_counts(tmp_path: Path) -> None:
     assert weights(tmp_path, large=1) != plain
 
 
-@pytest.mark.parametrize("header", [b"\0" * 8, b"\xff" * 8, (9).to_bytes(8, "little") + b'{"a": {}}', b"{}"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\0" * 8,
+        b"\xff" * 8,
+        (9).to_bytes(8, "little") + b'{"a": {}}',
+        (34).to_bytes(8, "little") + b'{"a": {"data_offsets": [1e999, 0]}}',
+        b"{}",
+    ],
+)
 def test_large_files_of_any_format(header: bytes, tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.model"
     file.write_bytes(header + bytes(WHOLE))
