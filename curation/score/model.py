@@ -61,6 +61,8 @@ class ModelOperator(ImageOperator):
 
     def setup(self) -> None:
         """Load the model. Raises ConfigError where it cannot be loaded as it is."""
+        import torch
+
         _quieten()
         self.device, _ = device_and_dtype(self.gpus, "stages.score.run.gpus")
         # Where it runs must not decide about rows: in bf16 an aesthetic score is off by 0.01 (rms) and 0.02 at most.
