@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Iterator
@@ -42,6 +43,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts Ray comes first: nothing else takes as long."""
     items.sort(key=lambda item: not _starts_ray(item.path))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """No actors stay of a run that failed in the test before: their handles hang on its traceback, and they hold CPUs
+    for which the next run would wait without end."""
+    if _starts_ray(item.path):
+        gc.collect()
 
 
 @pytest.hookimpl(trylast=True)
