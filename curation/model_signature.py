@@ -14,11 +14,10 @@ from curation.models import is_local
 
 WHOLE = 16 << 20
 """Bytes of a file that is read whole."""
-STRIDE = 1 << 20
+STRIDE, PIECE = 1 << 20, 4096
+"""Of a larger file a piece is read at each stride, and one at the start of each tensor; bytes."""
 MOST_HEADER = 100_000_000
-"""Bytes, as `safetensors` has it."""
-PIECE = 4096
-"""Of a larger file so many bytes are read at each stride, and at the start of each tensor."""
+"""Bytes that tell of a file's tensors, as `safetensors` allows them."""
 _SUFFIXES = {".json", ".jinja", ".model", ".safetensors", ".tiktoken", ".txt"}
 
 
