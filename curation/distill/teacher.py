@@ -23,9 +23,9 @@ from curation.distill.sampling import at_once, scheduler_of, spread
 from curation.encode.cache import CacheFacts, check_signatures
 from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
-from curation.hub import fetch_file, load_fault
-from curation.models import forget_places, is_local, load_options, located, quieten
-from curation.sdxl import embeddings, move, no_text, posterior_mean
+from curation.hub import fetch_file
+from curation.models import forget_places, is_local, quieten
+from curation.sdxl import embeddings, load_pipeline, load_vae, move, no_text, posterior_mean
 from curation.text import one_line
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -156,17 +156,8 @@ def _load(settings: TeacherSettings) -> StableDiffusionXLPipeline:
         missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
         if missing:
             raise ConfigError(where, f"{settings.model} is no pipeline of SDXL's kind: it has no {missing[0]}")
-    options: dict[str, Any] = {**load_options(settings.revision), "dtype": torch.float32}
-    try:
-        if settings.vae is not None:
-            options["vae"] = AutoencoderKL.from_pretrained(
-                located(settings.vae), use_safetensors=True, dtype=torch.float32
-            )
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
-            located(settings.model), variant=settings.variant, add_watermarker=False, **options
-        )
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-        raise load_fault(where, f"{settings.model} cannot be loaded: {one_line(error, 300)}", error) from None
+    given = {} if settings.vae is None else {"vae": load_vae("recipe.teacher.vae", settings.vae)}
+    pipeline = load_pipeline(where, settings.model, settings.revision, settings.variant, **given)
     if settings.unet is not None:
         _replace_weights(pipeline.unet, settings.unet)
     pipeline.set_progress_bar_config(disable=True)

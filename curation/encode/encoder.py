@@ -19,18 +19,15 @@ from curation.encode.member import Text
 from curation.encode.signatures import TEXT_PARTS, VAE, Signatures, part_signatures
 from curation.encode.wuerstchen import WuerstchenEncoder
 from curation.errors import ConfigError
-from curation.hub import fetch_file, load_fault
+from curation.hub import fetch_file
 from curation.model_signature import file_signature
 from curation.models import (
     check_installed,
     check_weights,
     device_and_dtype,
     is_local,
-    load_options,
-    located,
     quieten,
 )
-from curation.text import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,18 +95,21 @@ class Encoder:
         """Load the models. Raises ConfigError where they cannot be loaded as they are."""
         import torch
 
-        from curation.sdxl import vae_dtype
+        from curation.sdxl import load_part, load_pipeline, load_vae, vae_dtype
 
         quieten()
         torch.set_num_threads(1)  # the last bits of what several threads compute depend on their number
         given = self._settings
         self.device, dtype = device_and_dtype(given.run.gpus, "stages.encode.run.gpus")
         if given.latents:
-            self.vae = _load_vae(given).eval()
+            if given.vae is not None:
+                self.vae = load_vae(VAE_SETTING, given.vae).eval()
+            else:
+                self.vae = load_part(MODEL, VAE, self._model, given.revision, given.variant).eval()
             self.vae.to(self.device, vae_dtype(self.vae, dtype))
         self.wuerstchen.setup(self.device, dtype)
         if self._of_pipeline:
-            self.pipeline = _load_texts(given)
+            self.pipeline = load_pipeline(MODEL, self._model, given.revision, given.variant, vae=None, unet=None)
             self.pipeline.text_encoder.eval()
             self.pipeline.text_encoder_2.eval()
             self.pipeline.to(self.device, dtype)
@@ -171,32 +171,3 @@ class Encoder:
         """Let the models go."""
         self.vae = self.pipeline = None
         self.wuerstchen.close()
-
-
-def _load_vae(given: EncodeSettings) -> Any:
-    from diffusers import AutoencoderKL
-
-    options = load_options(given.revision if given.vae is None else None)
-    del options["trust_remote_code"]  # a model of diffusers, unlike a pipeline, never asks for other people's code
-    if given.vae is not None:
-        return _loaded(VAE_SETTING, AutoencoderKL, given.vae, **options)
-    return _loaded(MODEL, AutoencoderKL, given.model or "", subfolder=VAE, variant=given.variant, **options)
-
-
-def _load_texts(given: EncodeSettings) -> Any:
-    """The pipeline without what paints."""
-    from diffusers import StableDiffusionXLPipeline
-
-    parts: dict[str, Any] = {"vae": None, "unet": None, "add_watermarker": False}
-    options = {"variant": given.variant, **load_options(given.revision)}
-    return _loaded(MODEL, StableDiffusionXLPipeline, given.model or "", **parts, **options)
-
-
-def _loaded(setting: str, kind: Any, model: str, **options: Any) -> Any:
-    import torch
-    from safetensors import SafetensorError
-
-    try:
-        return kind.from_pretrained(located(model), torch_dtype=torch.float32, **options)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise load_fault(setting, f"{model} cannot be loaded: {one_line(error, 300)}", error) from error

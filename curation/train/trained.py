@@ -117,11 +117,9 @@ def trained_sampler(train: TrainConfig) -> Sampler:
     """Loads what a finished training learnt, on a GPU where there is one."""
     recipe, model = train.recipe, Path(train.output) / MODEL
     if isinstance(recipe, KoalaSettings | FewStepSettings):
-        import torch
-        from diffusers import StableDiffusionXLPipeline
+        from curation.sdxl import load_pipeline
 
-        pipeline = StableDiffusionXLPipeline.from_pretrained(model, dtype=torch.float32, add_watermarker=False)
-        return pipeline_sampler(pipeline, recipe.student_sampling)
+        return pipeline_sampler(load_pipeline("output", str(model)), recipe.student_sampling)
     import torch
 
     from curation.wuerstchen.cascade import load_wuerstchen
