@@ -145,6 +145,13 @@ def device_and_dtype(gpus: float, setting: str = "run.gpus") -> tuple[torch.devi
     return torch.device("cuda"), torch.bfloat16 if native else torch.float16
 
 
+def limit_threads(threads: int) -> None:
+    """So many for torch in this process."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
 def quieten() -> None:
     """Keep progress bars, and a line for each caption that is longer than the encoder takes, out of logs and
     terminals."""

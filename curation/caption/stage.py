@@ -28,9 +28,8 @@ from curation.config import CaptionSettings
 from curation.errors import ConfigError, CorruptionError
 from curation.fingerprint import result_settings
 from curation.model_signature import model_signature
-from curation.models import is_local
+from curation.models import is_local, limit_threads
 from curation.row import CAPTION_FIELDS, KEPT, Reason, Verdict, with_outcomes
-from curation.score.model import limit_threads
 from curation.stage import Pool, RowStage, Stage, cores_each
 from curation.storage import Folder
 

@@ -127,10 +127,3 @@ def shorter_side(processor: Any) -> int:
     """Pixels that a picture's shorter side needs so that an image processor never enlarges it."""
     sizes = [dict(size) for size in (processor.size, getattr(processor, "crop_size", None)) if size]
     return max((value for size in sizes for key, value in size.items() if "pixels" not in key), default=WHOLE)
-
-
-def limit_threads(threads: int) -> None:
-    """So many for torch in this process."""
-    import torch
-
-    torch.set_num_threads(threads)

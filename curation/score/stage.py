@@ -13,9 +13,10 @@ from PIL import Image
 
 from curation.bank import ImageBank
 from curation.config import ScoreSettings
+from curation.models import limit_threads
 from curation.op import ImageOperator
 from curation.row import IMAGE, KEPT, SCORE_US, Outcome, Reason, Verdict, with_outcomes, without_outcomes
-from curation.score.model import ModelOperator, limit_threads
+from curation.score.model import ModelOperator
 from curation.score.operators import Scorer, check_columns, name_operators
 from curation.score.read import Batch, Reader
 from curation.stage import Pool, RowStage, Stage, cores_each

@@ -18,7 +18,7 @@ from curation.caption.with_openai import IN_A_ROW, OpenAIBackend
 from curation.caption.with_transformers import TransformersBackend
 from curation.config import CaptionSettings
 from curation.errors import RunError
-from curation.score.model import limit_threads
+from curation.models import limit_threads
 from tests.caption.asking import backend, request, written
 from tests.caption.chat_origin import Answer, chat_origin, cuts, drips, floods, gives, hangs, says
 

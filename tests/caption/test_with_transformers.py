@@ -19,9 +19,9 @@ from curation.caption.backend import Reply, Request
 from curation.caption.prompts import DENSE, SHORT_FROM_TEXT
 from curation.caption.with_transformers import TransformersBackend, _Noise
 from curation.config import CaptionSettings
+from curation.models import limit_threads
 from curation.scenes.render import render
 from curation.scenes.scene import random_scene
-from curation.score.model import limit_threads
 from tests.tiny_families import FAMILIES, qwen2_5_vl
 
 SHAPES = [(64, 64), (90, 40), (40, 90), (33, 50), (120, 80)]
