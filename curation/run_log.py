@@ -18,7 +18,7 @@ from curation.errors import ConfigError, RunError
 from curation.fragments import Manifest
 from curation.stage import Stage
 from curation.storage import Folder
-from curation.text import without_secrets
+from curation.text import all_without_secrets, without_secrets
 
 RUN_FILE = "run.json"
 VERSIONS = ("curation", "pyarrow", "duckdb", "pillow", "simplejpeg", "opencv-python-headless", "ray")
@@ -49,7 +49,7 @@ class RunLog:
         self._data: dict[str, Any] = {
             "format": 1,
             "name": config.name,
-            "config": _without_secrets(config.model_dump(mode="json")),
+            "config": all_without_secrets(config.model_dump(mode="json")),
             "engine": engine,
             "versions": {name: version(name) for name in VERSIONS} | _model_versions(),
             "started": _now(),
@@ -128,11 +128,3 @@ def read_run(output: Folder) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != 1:
         raise RunError(f"{output.path(RUN_FILE)} is not of a format that this version reads")
     return data
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_secrets(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(inner) for inner in value]
-    return without_secrets(value) if isinstance(value, str) else value

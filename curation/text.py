@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without what it says below."""
@@ -26,6 +28,15 @@ def _without_secrets(url: str) -> str:
         rest = rest.partition("?")[0].partition("#")[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def all_without_secrets(value: Any) -> Any:
+    """The same of all texts in plain data."""
+    if isinstance(value, dict):
+        return {key: all_without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [all_without_secrets(inner) for inner in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def printable(text: str) -> str:

@@ -13,7 +13,8 @@ again after whatever stopped it, it does what is left: stages, trainings and eva
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,6 @@ from curation.train.run import finished, flops_per_sample
 from curation.train.trained import check_paints, check_teacher, models_read
 from pipelines.curate import Watcher as CurateWatcher
 from pipelines.curate import make_stages, run
-from pipelines.engines import Engine, make_engine
 
 RESULT, SCORES = "result.json", "scores.json"
 
@@ -103,8 +103,22 @@ def ablate(
             check_teacher(arm.train.recipe)
     _check_students(config, arms)
     prompts = prompts_of(config.evaluation)
-    with alone(config.output):
+    with alone(config.output), _session(config, engine, address):
         return _ablate(config, arms, prompts, engine, address, watcher or Watcher())
+
+
+@contextmanager
+def _session(config: AblateConfig, engine: str, address: str | None) -> Iterator[None]:
+    """For corpora and students one Ray, if any. Raises ConfigError where it could never start a student."""
+    if engine == "local":
+        yield
+        return
+    from pipelines.cluster import cluster
+    from pipelines.students import check_cluster
+
+    with cluster(address):
+        check_cluster(config)
+        yield
 
 
 def _ablate(
@@ -121,7 +135,7 @@ def _ablate(
     for one in dict.fromkeys(packed.values()):
         check_unseen(one, telling)
     facts = {arm.name: corpus_facts(packed[arm.name]) for arm in arms}
-    flops = _flops(config, arms, corpora, engine, address) if config.fairness == "equal_flops" else {}
+    flops = _flops(config, arms, corpora, engine) if config.fairness == "equal_flops" else {}
     steps = steps_of(config, arms, {name: one.samples for name, one in facts.items()}, flops)
     made = [
         Made(
@@ -169,46 +183,21 @@ def _corpora(arms: Sequence[Arm], engine: str, address: str | None, watcher: Wat
     """Each arm's corpus by its name; arms with the same settings share the run, others the stages that are the same."""
     by_settings: dict[str, str] = {}
     found = {}
-    shared: list[Engine] = []
-
-    def kept(name: str, where: str | None) -> Engine:
-        if not shared:
-            shared.append(make_engine(name, where))
-        return _Kept(shared[0])
-
-    try:
-        for arm in arms:
-            key = arm.curate.model_dump_json()
-            if key not in by_settings:
-                watcher.corpus(arm.name)
-                with arm.blamed():
-                    done = run(arm.curate, engine=engine, address=address, watcher=watcher.curation, make=kept)
-                by_settings[key] = done.corpus
-            found[arm.name] = by_settings[key]
-    finally:
-        for one in shared:
-            one.close()
+    for arm in arms:
+        key = arm.curate.model_dump_json()
+        if key not in by_settings:
+            watcher.corpus(arm.name)
+            with arm.blamed():
+                by_settings[key] = run(arm.curate, engine=engine, address=address, watcher=watcher.curation).corpus
+        found[arm.name] = by_settings[key]
     return found
-
-
-class _Kept:
-    """An engine that stays when one arm's run is done with it."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name = engine.name
-        self.check, self.run_solo, self.run_pool = engine.check, engine.run_solo, engine.run_pool
-
-    def close(self) -> None:
-        """Left to whoever made the engine."""
 
 
 def _packed(arm: Arm) -> str:
     return next(stage.folder.url for stage in make_stages(arm.curate) if isinstance(stage, Pack))
 
 
-def _flops(
-    config: AblateConfig, arms: Sequence[Arm], corpora: Mapping[str, str], engine: str, address: str | None
-) -> dict[str, int]:
+def _flops(config: AblateConfig, arms: Sequence[Arm], corpora: Mapping[str, str], engine: str) -> dict[str, int]:
     """FLOPs of a sample of each arm, counted where its students are going to be trained."""
     trains = {}
     for arm in arms:
@@ -219,7 +208,7 @@ def _flops(
         return {name: flops_per_sample(train) for name, train in trains.items()}
     from pipelines.students import flops_on_ray
 
-    return flops_on_ray(config, trains, address)
+    return flops_on_ray(config, trains)
 
 
 def _students(config: AblateConfig, arm: Arm, corpus: str, packed: str, steps: int) -> tuple[Student, ...]:

@@ -47,7 +47,8 @@ class Training:
     stale: int
     """Students that were trained on another corpus than the one that the arm now has."""
     seconds: float | None
-    """Of a step, as the finished ones took; of another arm's where this one has none; else what the settings say."""
+    """Of devices for a step, as the finished ones took; of another arm's where this one has none; else what the
+    settings say."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def _trainings(
     taken = {arm.name: _finished(config, arm, steps.get(arm.name), corpora[arm.name]) for arm in arms}
     paces = {name: [seconds for seconds, _ in of if seconds is not None] for name, of in taken.items()}
     every = [seconds for of in paces.values() for seconds in of]
+    told = config.run.seconds_per_step
+    unseen = None if told is None else told * config.run.workers
     return tuple(
         Training(
             arm.name,
@@ -164,7 +167,7 @@ def _trainings(
             arm.train.data.batch * arm.train.loop.accumulate,
             sum(whose == "wanted" for _, whose in taken[arm.name]),
             sum(whose == "stale" for _, whose in taken[arm.name]),
-            median(paces[arm.name] or every) if every else config.run.seconds_per_step,
+            median(paces[arm.name] or every) if every else unseen,
         )
         for arm in arms
     )
@@ -173,8 +176,8 @@ def _trainings(
 def _finished(
     config: AblateConfig, arm: Arm, steps: int | None, corpus: str | None
 ) -> list[tuple[float | None, Literal["wanted", "stale", "other"]]]:
-    """Of each student seconds a step (None with another recipe), and whether it is trained as is wanted, on another
-    corpus, or by other settings. `steps`, `corpus` (its folder's name): None where they cannot be told."""
+    """Of each student device seconds a step (None with another recipe), and whether it is trained as is wanted, on
+    another corpus, or by other settings. `steps`, `corpus` (its folder's name): None where they cannot be told."""
     found: list[tuple[float | None, Literal["wanted", "stale", "other"]]] = []
     for pair in range(config.seeds):
         folder = students_folder(config) / f"{arm.name}-{pair}"
@@ -182,7 +185,7 @@ def _finished(
         theirs = trained_by(facts) if facts is not None else None
         if facts is None or theirs is None or not facts.get("steps"):
             continue
-        seconds = facts["seconds"] / facts["steps"] if theirs.recipe == arm.train.recipe else None
+        seconds = facts["device_hours"] * 3600 / facts["steps"] if theirs.recipe == arm.train.recipe else None
         if corpus is not None and trained_elsewhere(facts, corpus):
             found.append((seconds, "stale"))
             continue

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -16,9 +18,27 @@ import ray
 from curation.errors import ConfigError
 from curation.text import first_line
 
+OBJECT_STORE_BYTES = 128 * 1024 * 1024
+"""On a cluster of our own: what travels are names."""
+NO_GPU = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""Who asks for no GPU sees none. Ray 2.60 leaves them all to it otherwise, and any number of trainings to one."""
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Ray for this block: the caller's, if he has it already, which then stays; else as by `join_cluster`."""
+    own = not ray.is_initialized()
+    if own:
+        join_cluster(address)
+    try:
+        yield
+    finally:
+        if own:
+            ray.shutdown()
+
 
 def join_cluster(address: str | None, **own: Any) -> None:
-    """Start Ray, or join the cluster at `address`; `own` are options of a cluster of our own.
+    """Start Ray, or join the cluster at `address`; `own` are further options of a cluster of our own.
 
     Never one that merely happens to run on this machine, which Ray would take by itself. Signals stay with whoever had
     them. Raises ConfigError where there is no cluster.
@@ -31,7 +51,7 @@ def join_cluster(address: str | None, **own: Any) -> None:
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **({} if address else {"include_dashboard": False, **own}),
+            **({"runtime_env": {"env_vars": NO_GPU}} if address else _own_options(own)),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         # Ray says no more of a token that is wanted and not sent than that it failed to connect.
@@ -42,6 +62,12 @@ def join_cluster(address: str | None, **own: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():  # Ray puts its own in their place
             signal.signal(number, handler)
+
+
+def _own_options(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in NO_GPU.items():
+        os.environ.setdefault(name, value)  # which its workers inherit
+    return {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES, **given}
 
 
 def largest_machine(resource: str) -> float:

@@ -1,13 +1,12 @@
 """Students of an ablation on Ray: a task each, or a job of Ray Train each where a training takes several processes.
 
-`pipelines/ablate.py` calls `run_on_ray`. The output must be a folder that all machines share.
+`pipelines/ablate.py` calls these, and has Ray by then. The output must be a folder that all machines share.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +16,7 @@ from curation.ablate.students import (
     Student,
     evaluate_references,
     evaluate_student,
+    lacks_memory,
     make_student,
     named,
 )
@@ -25,7 +25,7 @@ from curation.config.train import TrainConfig
 from curation.errors import ConfigError, CurationError, RunError
 from curation.text import one_line
 from curation.train.run import finished, flops_per_sample
-from pipelines.cluster import enter, join_cluster, largest_machine
+from pipelines.cluster import enter, largest_machine
 from pipelines.train import train_on_ray
 
 RETRIES = 2
@@ -46,40 +46,6 @@ def run_on_ray(
 
     `ended` hears of each student. Raises RunError where some of them failed, after the others are done.
     """
-    with _cluster(config, address):
-        _run(config, students, trainings, side, address, ended)
-
-
-def flops_on_ray(config: AblateConfig, trains: Mapping[str, TrainConfig], address: str | None) -> dict[str, int]:
-    """FLOPs of a sample of each training by its name, counted in a task each. Raises RunError where one fails."""
-    with _cluster(config, address):
-        task = _remote(_flops, {"num_cpus": config.run.cpus, "num_gpus": min(config.run.gpus, 1)})
-        asked = {name: task.remote(train, os.getcwd()) for name, train in trains.items()}
-        return {name: _result(one, f"a sample of {name}") for name, one in asked.items()}
-
-
-@contextmanager
-def _cluster(config: AblateConfig, address: str | None) -> Iterator[None]:
-    """Ray, unless the caller has it; with what a student takes. Raises ConfigError where it has less."""
-    own = not ray.is_initialized()
-    if own:
-        join_cluster(address)
-    try:
-        _check(config)
-        yield
-    finally:
-        if own:
-            ray.shutdown()
-
-
-def _run(
-    config: AblateConfig,
-    students: Sequence[Student],
-    trainings: Sequence[TrainConfig],
-    side: int,
-    address: str | None,
-    ended: Ended,
-) -> None:
     gpus = config.run.gpus
     options = {"num_cpus": config.run.cpus, "num_gpus": gpus, "max_retries": RETRIES}
     evaluating = {**options, "num_gpus": min(gpus, 1)}
@@ -96,6 +62,13 @@ def _run(
         _wait(_remote(_student, options), config, students, ended, failures)
     failures.check()
     _result(references, "references")
+
+
+def flops_on_ray(config: AblateConfig, trains: Mapping[str, TrainConfig]) -> dict[str, int]:
+    """FLOPs of a sample of each training by its name, counted in a task each. Raises RunError where one fails."""
+    task = _remote(_flops, {"num_cpus": config.run.cpus, "num_gpus": min(config.run.gpus, 1)})
+    asked = {name: task.remote(train, os.getcwd()) for name, train in trains.items()}
+    return {name: _result(one, f"a sample of {name}") for name, one in asked.items()}
 
 
 def _remote(function: Callable[..., Any], options: dict[str, Any]) -> Any:
@@ -126,23 +99,21 @@ def _result(task: Any, what: str) -> Any:
         cause = error.cause
         if isinstance(cause, ConfigError):
             raise cause from error
-        if isinstance(cause, CurationError) or type(cause).__name__ == "OutOfMemoryError":
+        if isinstance(cause, CurationError) or lacks_memory(cause):
             raise RunError(f"{told}{cause}") from error
         raise
     except ray.exceptions.RayError as error:
         raise RunError(f"{told}{one_line(error, 300)}") from error
 
 
-def _check(config: AblateConfig) -> None:
-    """Refuse what Ray would wait for without end."""
+def check_cluster(config: AblateConfig) -> None:
+    """Refuse students that Ray would wait for without end. Raises ConfigError."""
     run = config.run
     for name, key, wanted in (("cpus", "CPU", run.cpus), ("gpus", "GPU", run.gpus)):
         if wanted > (most := largest_machine(key)):
             raise ConfigError(f"run.{name}", f"{wanted:g} are more than any machine of the cluster has: {most:g}")
     if run.workers == 1:
         return
-    if run.gpus not in (0, 1):
-        raise ConfigError("run.gpus", f"each process of a job takes a GPU (1) or none (0), not {run.gpus:g}")
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for key, wanted in (("CPU", run.workers), ("GPU", run.workers * run.gpus)):
         if wanted > there.get(key, 0):

@@ -15,6 +15,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from curation.config.train import TrainConfig
 from curation.errors import ConfigError, RunError, StorageError
 from curation.train.watcher import Watcher
-from pipelines.cluster import enter, join_cluster
+from pipelines.cluster import cluster, enter
 
 FOLLOW_SECONDS = 2.0
 RESTARTS = 3
@@ -57,10 +58,8 @@ def train_on_ray(
     if (done := finished(config)) is not None:
         return done.facts
     word = Path(config.output) / f"failed-{uuid4().hex}.json"
-    if not ray.is_initialized():
-        join_cluster(address)
     # Ray's own notes on the run; what a training leaves is in its output
-    with tempfile.TemporaryDirectory(prefix="curate-train-") as notes:
+    with tempfile.TemporaryDirectory(prefix="curate-train-") as notes, cluster(address):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={
@@ -77,7 +76,7 @@ def train_on_ray(
         )
         try:
             with _followed(config, watcher or Watcher()):
-                trainer.fit()
+                _fit(trainer)
         except TrainingFailedError as error:
             _raise_again(word)
             raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
@@ -86,6 +85,22 @@ def train_on_ray(
     if result is None:
         raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
     return result.facts
+
+
+def _fit(trainer: TorchTrainer) -> None:
+    """`trainer.fit()` from a thread: from the main one Ray Train takes Ctrl-C for itself, for good."""
+    ended: Future[None] = Future()
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=fit, name="curate-fit", daemon=True).start()
+    ended.result()
 
 
 @contextmanager

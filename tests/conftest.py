@@ -69,11 +69,11 @@ def _starts_ray(path: Path) -> bool:
 @pytest.fixture(scope="session")
 def ray_engine() -> Iterator[Engine]:
     """The one Ray session of all tests that need Ray in their own process; with two CPUs at least."""
-    from pipelines.engines import on_ray
+    from pipelines import cluster
 
     with pytest.MonkeyPatch.context() as patch:
         cpus = max(2, os.cpu_count() or 1)
-        patch.setattr(on_ray, "join_cluster", partial(on_ray.join_cluster, num_cpus=cpus))
+        patch.setattr(cluster, "join_cluster", partial(cluster.join_cluster, num_cpus=cpus))
         engine = make_engine("ray")
     yield engine
     engine.close()

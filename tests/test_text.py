@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.text import first_line, one_line, printable, without_halves, without_secrets
+from curation.text import all_without_secrets, first_line, one_line, printable, without_halves, without_secrets
 
 
 def test_what_a_terminal_would_obey_is_spelt_out() -> None:
@@ -36,3 +36,4 @@ def test_errors_in_a_line_even_those_that_say_nothing() -> None:
 )
 def test_secrets_of_urls_are_left_out(given: str, told: str) -> None:
     assert without_secrets(given) == told
+    assert all_without_secrets({"a": [{"b": (given, 1)}, None]}) == {"a": [{"b": [told, 1]}, None]}

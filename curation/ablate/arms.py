@@ -180,6 +180,9 @@ def _arm(config: AblateConfig, name: str, levels: Mapping[str, str]) -> Arm:
     try:
         curation, training = make(curate, model=Config), make(train, model=TrainConfig, under="train")
         _check_captions(curation, training)
+        if training.data.batch % config.run.workers:
+            told = f"{training.data.batch} samples cannot be shared out to the {config.run.workers} of `run.workers`"
+            raise ConfigError("train.data.batch", told)
         return Arm(name=name, levels=dict(levels), curate=curation, train=training, overrides=places)
     except ConfigError as error:
         raise ConfigError(_blamed(error.path, places), f"{error.problem} (in arm {name!r})") from None

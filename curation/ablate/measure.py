@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from curation.evaluate.vqa import VqaScore
 from curation.model_signature import model_signature
 from curation.models import check_model
 from curation.scenes.judge import ASKED, Mentioned
+from curation.text import one_line
 
 SCENE_KINDS: dict[str, Mentioned] = {"rich": "dense", "short": "short"}
 """How scenes are asked for, in settings, and the kind of description that it is."""
@@ -88,7 +90,9 @@ def check_models(config: AblateConfig) -> None:
         if metric.processor is not None:
             check_model(f"{path}.processor", metric.processor, None, online=True)
     if config.evaluation.reference is not None:
-        _reference_files(config.evaluation)
+        for picture in _reference_files(config.evaluation):
+            with _opened(picture):
+                pass  # its header
 
 
 def evaluation_identity(evaluation: Evaluation) -> dict[str, Any]:
@@ -233,8 +237,18 @@ def _digest(files: tuple[tuple[str, int], ...]) -> str:
 
 def _reference(evaluation: ModelEvaluation) -> Iterator[Image.Image]:
     for path in _reference_files(evaluation):
-        with Image.open(path) as image:
+        with _opened(path) as image:
             yield image.convert("RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Raises ConfigError where it is no picture, or turns out a damaged one in the block."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ConfigError("evaluation.reference", f"{path} is no whole picture: {one_line(error)}") from error
 
 
 def _reference_files(evaluation: ModelEvaluation) -> list[Path]:

@@ -1,12 +1,14 @@
-"""What was written down before anything was seen: verdict, number of seeds, and what is asked.
+"""What was written down before anything was seen: verdict, number of seeds, what is asked, and the arms themselves.
 
-Who has seen results and then changes what is claimed can make a verdict of anything. A change is no error, for it may
-have good reasons, but the report tells it. Called by `pipelines/ablate.py` before students are made, and after.
+Who has seen results and then changes what is claimed, or what is compared, can make a verdict of anything. A change is
+no error, for it may have good reasons, but the report tells it. Called by `pipelines/ablate.py` before students are
+made, and after.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +19,15 @@ from curation.ablate.measure import evaluation_identity
 from curation.config.ablate import AblateConfig
 from curation.errors import StorageError
 from curation.storage import Folder
+from curation.text import all_without_secrets
 
 REGISTERED = "registered.json"
 _DECIDES = {"seed", "seeds", "fairness", "evaluation", "verdict"}
+_SPEED = re.compile(
+    r"(?:^|\.)run(?:\.|$)|^output$"
+    r"|^train\.(?:grids|data\.workers|loop\.(?:log_every|checkpoint_every|keep|compile|gradient_checkpointing))(?:\.|$)"
+)
+"""Paths of a curation or, behind `train.`, of a training that decide nothing."""
 _FILES = ("prompts", "reference")
 """Of the evaluation's identity: what files hold, where settings have their names alone."""
 
@@ -43,7 +51,7 @@ def register(config: AblateConfig, evaluated: int) -> tuple[Change, ...]:
     Returns all changes up to now, of those that were made after a student was evaluated, though it may be gone since.
     Raises StorageError.
     """
-    now = flatten(config.model_dump(mode="json", include=_DECIDES))
+    now = flatten(config.model_dump(mode="json", include=_DECIDES)) | _compared(config)
     identity = evaluation_identity(config.evaluation)
     now |= {f"evaluation.{name} (what it holds)": identity[name] for name in _FILES if name in identity}
     kept = _read(Path(config.output) / REGISTERED)
@@ -58,6 +66,19 @@ def register(config: AblateConfig, evaluated: int) -> tuple[Change, ...]:
         for path in dict.fromkeys([*first["settings"], *later["settings"]])
         if (before := first["settings"].get(path)) != (after := later["settings"].get(path))
     )
+
+
+def _compared(config: AblateConfig) -> dict[str, Any]:
+    """What the arms are made of, without what is speed only. Secrets of URLs are left out."""
+    parts = {"base": config.base, **{f"arms.{name}": given for name, given in config.arms.items()}}
+    for factor, levels in config.grid.items():
+        parts |= {f"grid.{factor}.{level}": given for level, given in levels.items()}
+    found = {path: value for path, value in flatten(config.train, "train").items() if not _SPEED.search(path)}
+    for where, given in parts.items():
+        own = flatten(given) if given else {"": {}}
+        found |= {f"{where}.{path}".rstrip("."): v for path, v in own.items() if not _SPEED.search(path)}
+    plain: dict[str, Any] = json.loads(json.dumps(all_without_secrets(found)))  # as it is read again: no tuples
+    return plain
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

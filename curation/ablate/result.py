@@ -21,6 +21,7 @@ from curation.ablate.registered import Change
 from curation.ablate.students import Student, read_evaluation
 from curation.config.ablate import AblateConfig
 from curation.evaluate.results import Results
+from curation.text import all_without_secrets
 from curation.train.trained import tokenizer_of
 
 FORMAT = 1
@@ -60,11 +61,11 @@ def collect(
         {
             "format": FORMAT,
             "name": config.name,
-            "config": config.model_dump(mode="json"),
+            "config": all_without_secrets(config.model_dump(mode="json")),
             "changed": [asdict(change) for change in changed],
             "arms": [_arm(one, results) for one, results in zip(made, found, strict=True)],
             "means": {name: _means(values) for name, values in scores.items()},
-            "differences": [asdict(d) for d in differences([_as_trained(one) for one in made])],
+            "differences": all_without_secrets([asdict(d) for d in differences([_as_trained(one) for one in made])]),
             "references": {name: _reference(config, folder) for name, folder in references.items()},
             "metrics": {
                 name: {"higher_is_better": better[name], "paper": about(evaluation, any_results, name).paper}

@@ -36,6 +36,7 @@ from curation.scenes.studio import SIDE
 from curation.storage import Folder
 from curation.stream.decode import Decoder
 from curation.stream.sample import Sample
+from curation.text import one_line
 from curation.train.trained import teacher_of, teacher_sampler, trained_by, trained_sampler
 
 if TYPE_CHECKING:
@@ -85,17 +86,24 @@ class Failures:
 
     @contextmanager
     def kept(self, student: Student) -> Iterator[None]:
-        """Keep what stops the run of this student; a wrong setting stops them all."""
+        """Keep what stops the run of this student, and want of memory; a wrong setting stops them all, or a bug."""
         try:
             yield
-        except RunError as error:
+        except Exception as error:
+            if not (isinstance(error, RunError) or lacks_memory(error)):
+                raise
             log.exception("%s failed", student.folder)
-            self._told.append(f"{student.folder.name}: {error}")
+            self._told.append(f"{student.folder.name}: {one_line(error, 300)}")
 
     def check(self) -> None:
         """Raises RunError where there are any."""
         if self._told:
             raise RunError(f"{len(self._told)} of the students failed, the others are done: {'; '.join(self._told)}")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether it is torch's, of a GPU's memory; without importing torch."""
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def make_student(config: AblateConfig, student: Student, watcher: Watcher | None = None) -> None:
@@ -193,6 +201,7 @@ def _once(
         results, written = read_evaluation(folder)
         if written["of"] == identity:
             return results
+        path.unlink()  # the pictures beside it are going to be others
     started = time.monotonic()
     prompts = prompts_of(config.evaluation)
     scenes = isinstance(config.evaluation, SceneEvaluation)

@@ -38,6 +38,13 @@ class SceneEvaluation(Settings):
     asked: tuple[Literal["rich", "short"], ...] = Field(("rich", "short"), min_length=1)
     """How they are described: with all that they show, or in a few words; scored on what the words mention."""
 
+    @field_validator("asked")
+    @classmethod
+    def _each_once(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("the same prompts would count twice")
+        return kinds
+
 
 class MetricSettings(Settings):
     """A metric and the model that it is computed by."""
@@ -127,7 +134,16 @@ class AblateRun(Settings):
     gpus: float = Field(0, ge=0)
     """GPUs of each process; under 1, several trainings share one."""
     seconds_per_step: float | None = Field(None, gt=0)
-    """What a step takes, as far as known beforehand: `curate plan` reckons with it until a student is finished."""
+    """What a step takes by the clock, as far as known beforehand: `curate plan` reckons with it until a student is
+    finished."""
+
+    @model_validator(mode="after")
+    def _together(self) -> AblateRun:
+        if self.workers > 1 and self.gpus not in (0, 1):
+            raise ValueError(f"each process of a job takes a GPU or none: `gpus` is 1 or 0, not {self.gpus:g}")
+        if self.gpus > 1:
+            raise ValueError(f"one process uses one GPU, not {self.gpus:g}: `workers` are processes of a training")
+        return self
 
 
 class AblateConfig(Settings):

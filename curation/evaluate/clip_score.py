@@ -24,10 +24,11 @@ def clip_score(cosines: Floats) -> Floats:
 
 
 class ClipScore(PromptMetric):
-    """CLIPScore on the paper's scale, 0 to 2.5."""
+    """CLIPScore on the paper's scale, 0 to 2.5. Prompts are taken as they are. The paper, which scores captions of
+    photos, puts "A photo depicts" before them; generators are asked for more than photos."""
 
     name = "clip_score"
-    paper = "Hessel, Holtzman, Forbes, Le Bras & Choi 2021 (CLIPScore, w = 2.5)"
+    paper = "Hessel, Holtzman, Forbes, Le Bras & Choi 2021 (CLIPScore, w = 2.5; without its prefix)"
     higher_is_better = True
 
     def __init__(self, clip: ClipEmbedder) -> None:

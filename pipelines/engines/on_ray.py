@@ -14,6 +14,7 @@ import logging
 import os
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -23,24 +24,23 @@ import ray.data
 from curation.errors import ConfigError, CurationError, RunError
 from curation.fragments import Counts, Fragment
 from curation.stage import Partition, Pool, Pooled, Solo, Stage
-from pipelines.cluster import enter, join_cluster, largest_machine
+from pipelines.cluster import cluster, enter, largest_machine
 from pipelines.engines import OnFragment
 
 RETRIES = 4
 """A partition whose worker died this often and once more ends the run. Images cannot kill a worker (they are decoded in
 a child), so it is a bug or a machine without memory. Ray's own default is to try for ever."""
 
-OBJECT_STORE_BYTES = 128 * 1024 * 1024
-"""On a cluster of our own: names are small."""
-
 
 class RayEngine:
-    """One Ray session for the whole run: a cluster of our own on this machine, or the one at `address`."""
+    """One Ray session for the whole run: the caller's, else a cluster of our own on this machine, or the one at
+    `address`."""
 
     name = "ray"
 
     def __init__(self, address: str | None = None) -> None:
-        join_cluster(address, object_store_memory=OBJECT_STORE_BYTES)
+        self._session = ExitStack()
+        self._session.enter_context(cluster(address))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -103,7 +103,7 @@ class RayEngine:
         return stage.pool(resources.get("CPU", 1.0), resources.get("GPU", 0.0))
 
     def close(self) -> None:
-        ray.shutdown()
+        self._session.close()
 
 
 class _Worker:

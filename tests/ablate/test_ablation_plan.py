@@ -87,6 +87,8 @@ def test_what_arms_do_not_share_is_told(tmp_path: Path, listed: Path) -> None:
 def test_hours_are_reckoned_with_what_is_known_beforehand(tmp_path: Path, listed: Path) -> None:
     _, found = planned(tmp_path, listed, run={"seconds_per_step": 450})
     assert found.seconds == 16 * 450
+    _, apart = planned(tmp_path, listed, run={"seconds_per_step": 450, "workers": 2})
+    assert apart.seconds == 2 * 16 * 450, "of two devices"
     told = "\n".join(lines(found))
     assert "2 device hours" in told
     assert "48 pictures to paint" in told  # 4 students, 6 scenes, in two ways

@@ -88,12 +88,27 @@ def test_differences_of_a_grid() -> None:
         ({"train": {"seed": 3}}, "train.seed: is decided by the ablation"),
         ({"base": {"name": "x"}}, "base.name: is decided by the ablation"),
         ({"arms": {"a": {"source.path.x": 1}}}, "arms.a.source.path.x: is the value 'list.parquet' and has no"),
+        ({"run": {"workers": 3}}, "train.data.batch: 8 samples cannot be shared out to the 3 of `run.workers`"),
         (
             {"grid": {"x": {"l": {"stages.pack": {}}, "m": {}}, "y": {"o": {"stages.pack.resolution": 5}, "p": {}}}},
             "grid.y.o.stages.pack.resolution: is overridden by grid.x.l.stages.pack too",
         ),
     ],
-    ids=["key", "value", "base", "train", "captions", "output", "corpora", "all", "seed", "name", "through", "twice"],
+    ids=[
+        "key",
+        "value",
+        "base",
+        "train",
+        "captions",
+        "output",
+        "corpora",
+        "all",
+        "seed",
+        "name",
+        "through",
+        "ranks",
+        "twice",
+    ],
 )
 def test_wrong_arms_are_named_where_they_stand(changed: dict[str, Any], message: str) -> None:
     config = example(**{"verdict": {"primary": "x", "minimum_effect": 1}, **changed})

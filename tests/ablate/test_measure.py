@@ -78,6 +78,18 @@ def test_what_is_not_there_is_refused_beforehand(given: dict[str, Any], tmp_path
         check_models(config(given))
 
 
+def test_a_damaged_reference_picture_is_named(given: dict[str, Any], tmp_path: Path) -> None:
+    given["metrics"] = given["metrics"][1:2]
+    picture = tmp_path / "reference/3.png"
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:60])
+    with pytest.raises(ConfigError, match=r"evaluation\.reference: .*3\.png is no whole picture"):
+        make_metrics(ModelEvaluation.model_validate(given))
+    picture.write_text("a page that says 404")
+    with pytest.raises(ConfigError, match=r"evaluation\.reference: .*3\.png is no whole picture"):
+        check_models(config(given))
+
+
 @pytest.mark.parametrize("change", ["prompts", "reference", "settings", "nothing"])
 def test_an_evaluation_is_stale_where_what_it_asks_has_changed(
     given: dict[str, Any], tmp_path: Path, change: str

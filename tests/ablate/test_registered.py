@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,24 @@ def test_prompts_are_what_their_file_holds(tmp_path: Path) -> None:
     prompts.write_text("a\nc\n")
     (change,) = register(config, 5)
     assert change.path == "evaluation.prompts (what it holds)"
+
+
+def test_arms_and_their_training_are_registered_too(tmp_path: Path) -> None:
+    def given(train: dict[str, Any], arms: dict[str, Any]) -> AblateConfig:
+        whole = settings(output=str(tmp_path), arms=arms)
+        return make({**whole, "train": {**whole["train"], **train}}, model=AblateConfig)
+
+    secret = {"source.path": "https://me:word@host/list.parquet?sig=abc"}
+    register(given({}, {"alone": secret}), 5)
+    speed = {"stages.fetch.run.concurrency": 7, "train.data.workers": 2, "train.loop.keep": 1}
+    assert register(given({"grids": {"every": 9}}, {"alone": {**secret, **speed}}), 5) == ()
+    assert "word" not in (tmp_path / REGISTERED).read_text()
+    found = register(given({"optimizer": {"lr": 0.1}}, {"alone": {**secret, "train.loop.steps": 900}}), 5)
+    assert {(change.path, change.before, change.now) for change in found} == {
+        ("train.optimizer.warmup", 10, None),
+        ("train.optimizer.lr", None, 0.1),
+        ("arms.alone.train.loop.steps", None, 900),
+    }
 
 
 def test_what_was_written_and_cannot_be_read_stops_the_run(tmp_path: Path) -> None:
