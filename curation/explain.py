@@ -76,7 +76,7 @@ def explain(output: Folder, row: str) -> list[Step]:
     `source` for each. Raises RunError if no source of the run has such a row.
     """
     run = read_run(output)
-    uids = _uids(run, row)
+    uids = _uids(run, row) | _as_listed(output.child(run["stages"][0]["folder"]), row)
     steps: list[Step] = []
     known: set[str] = set()
     for entry in run["stages"]:
@@ -109,13 +109,27 @@ def _uids(run: dict[str, Any], row: str) -> set[str]:
     return {make_uid(name, url if url is not None else row) for name in names}
 
 
-def _find(folder: Folder, uids: set[str]) -> Iterator[dict[str, Any]]:
+def _as_listed(folder: Folder, row: str) -> set[str]:
+    """Uids of the rows of which the list says exactly this where a URL should be: they are named by their place."""
+    if normalise_url(row) is not None:
+        return set()
+    found: set[str] = set()
+    for name in _fragments(folder):
+        table = folder.read_table(name, ["uid", "url"])
+        found.update(table.filter(pc.equal(table["url"], row))["uid"].to_pylist())
+    return found
+
+
+def _fragments(folder: Folder) -> list[str]:
+    """Of a stage that may be unfinished."""
     manifest = read_manifest(folder)
     if manifest is not None:
-        names = [fragment.name for fragment in manifest.fragments]
-    else:
-        names = [name for group in committed(folder).values() for name in group]
-    for name in names:
+        return [fragment.name for fragment in manifest.fragments]
+    return [name for group in committed(folder).values() for name in group]
+
+
+def _find(folder: Folder, uids: set[str]) -> Iterator[dict[str, Any]]:
+    for name in _fragments(folder):
         mask = pc.is_in(folder.read_table(name, ["uid"])["uid"], value_set=pa.array(sorted(uids)))
         if pc.any(mask).as_py():
             yield from folder.read_table(name).filter(mask).to_pylist()

@@ -15,8 +15,10 @@ from curation.encode.cache import EMPTY_FILE
 from curation.errors import ConfigError, CorruptionError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
 from curation.lock import alone
+from curation.pack.shard import shard_path
 from curation.storage import TEMP_MARK, Folder
 from curation.stream.corpus import open_corpus
+from curation.upstream import is_stale
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def _fsck(output: Folder, deep: bool, repair: bool) -> list[Finding]:
             if manifest.stage in ("pack", "encode"):
                 findings += _check_shards(folder, manifest.extra["corpus"], deep)
         findings += _garbage(folder, manifest, repair)
+        findings += _left_shards(folder, manifest, repair)
     return findings
 
 
@@ -78,6 +81,9 @@ def _check_counts(output: Folder, folder: Folder, manifest: Manifest) -> Iterato
     upstream = read_manifest(upstream_folder)
     if upstream is None:
         yield Finding(folder.url, f"its rows come from {manifest.upstream}, which is not there", wrong=True)
+        return
+    if is_stale(folder, upstream_folder):
+        yield Finding(folder.url, f"is of an earlier {manifest.upstream}; the next run makes it anew", wrong=True)
         return
     try:
         same = _uid_sum(upstream_folder, upstream, kept_only=True) == _uid_sum(folder, manifest, kept_only=False)
@@ -190,3 +196,21 @@ def _garbage(folder: Folder, manifest: Manifest | None, repair: bool) -> Iterato
                 folder.delete(name)
                 what += "; removed"
             yield Finding(folder.path(name), what, wrong=False)
+
+
+def _left_shards(folder: Folder, manifest: Manifest | None, repair: bool) -> Iterator[Finding]:
+    """Shards, and beginnings of shards, that no manifest and no fragment names."""
+    shards = folder.child("shards")
+    there = shards.sizes()
+    if not there:
+        return
+    if manifest is not None:
+        named = {shard["name"] for shard in manifest.extra["corpus"]["shards"]}
+    else:
+        tables = [folder.read_table(name, ["shard"]) for names in committed(folder).values() for name in names]
+        named = {shard_path(shard) for table in tables for shard in table["shard"].to_pylist()}
+    for name in sorted(there):
+        if f"shards/{name}" not in named:
+            if repair:
+                shards.delete(name)
+            yield Finding(shards.path(name), f"of a run that was killed{'; removed' if repair else ''}", wrong=False)

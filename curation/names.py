@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import IPv6Address
 from urllib.parse import quote, urlsplit, urlunsplit
 
-_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f#%/<>?@\[\\\]^|]")
+"""Characters that no host has: WHATWG's forbidden domain code points, but for the colons of IPv6 addresses."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -37,10 +39,13 @@ def normalise_url(url: str) -> str | None:
         except UnicodeError:
             return None
     host = host.rstrip(".")
-    if not host or _UNSAFE.search(host):  # after IDNA, which turns wide spaces and full stops into plain ones
+    if not host or _FORBIDDEN.search(host):  # after IDNA, which turns wide spaces and brackets into plain ones
         return None
     if ":" in host:
-        host = f"[{host}]"
+        try:
+            host = f"[{IPv6Address(host)}]"
+        except ValueError:
+            return None
     if port is not None and str(port) != _DEFAULT_PORTS.get(scheme):
         host = f"{host}:{port}"
     try:

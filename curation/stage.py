@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation import upstream
 from curation.config.base import BatchRun
 from curation.errors import CurationError, StorageError
 from curation.fingerprint import fingerprint
@@ -101,6 +102,15 @@ class Stage(ABC):
         """The manifest, or None while the stage is unfinished."""
         return read_manifest(self.folder)
 
+    def stale(self) -> bool:
+        """Whether what is in the folder was made of another table than the stage before has."""
+        return self.upstream is not None and upstream.is_stale(self.folder, self.upstream.folder)
+
+    def begin(self) -> None:
+        """To be called when the stage before is finished: what is stale goes."""
+        if self.upstream is not None:
+            upstream.begin(self.folder, self.upstream.folder)
+
     def input(self) -> Manifest:
         """The manifest of the stage before."""
         assert self.upstream is not None
@@ -150,7 +160,8 @@ class Solo(Stage):
     def run(self) -> Manifest:
         """Do the work, unless a manifest says that it is done."""
         for name in self.folder.sizes() if self.manifest() is None else ():
-            self.folder.delete(name)  # of a run that was killed: nothing names these files
+            if name != upstream.UPSTREAM:
+                self.folder.delete(name)  # of a run that was killed: nothing names these files
         return self.manifest() or self._write(self.build())
 
 

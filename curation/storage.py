@@ -38,6 +38,12 @@ class Folder:
     def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
         return Folder, (self.url,)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and other.url == self.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
     def __repr__(self) -> str:
         return f"Folder({self.url!r})"
 

@@ -87,12 +87,13 @@ def plan(config: Config) -> list[Planned]:
     for stage in stages:
         folder = stage.folder.url.rsplit("/", 1)[-1]
         manifest = stage.manifest()
-        if manifest is not None:
+        stale = stage.stale() or any(p.state != "cached" for p in planned)  # the table will be another
+        if manifest is not None and not stale:
             counts = manifest.counts
             planned.append(Planned(stage.name, folder, "cached", counts.rows, counts.kept, "nothing to do"))
             continue
         before = planned[-1].kept if planned else None
-        done = len(committed(stage.folder)) if isinstance(stage, Pooled) else 0
+        done = len(committed(stage.folder)) if isinstance(stage, Pooled) and not stale else 0
         if done and isinstance(stage, Pooled) and before is not None:
             left, total = len(stage.unfinished()), len(stage.partitions())
             planned.append(
@@ -207,6 +208,7 @@ def _run(
     manifest: Manifest | None = None
     try:
         for stage in stages:
+            stage.begin()
             manifest = stage.manifest()
             cached = manifest is not None
             if manifest is None and session is None:

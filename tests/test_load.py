@@ -76,6 +76,8 @@ def test_wrong_source() -> None:
     assert refused(data).startswith("source.kind: Input should be 'parquet'")
     data["source"] = {"kind": "parquet", "path": "x", "columns": {"keep": ["sha256", "ok"]}}
     assert "sha256 would clash" in refused(data)
+    data["source"] = {"kind": "parquet", "path": "x", "columns": {"keep": ["b", "a", "a"]}}
+    assert "'a' is named twice" in refused(data)
     data["source"] = [{"kind": "parquet", "path": "x"}, {"kind": "txt", "path": "y"}]
     assert "each source needs a name of its own; used twice: default" in refused(data)
     data["source"] = [{"name": "a", "kind": "parquet", "path": "x"}, {"name": "b", "kind": "parquet", "pth": "x"}]

@@ -20,6 +20,12 @@ def _rename(folder: Path, ended: float) -> None:
         number += 1
 
 
+def test_folders_are_equal_by_url() -> None:
+    assert Folder("a/b/") == Folder("a/b")
+    assert len({Folder("a"), Folder("a"), Folder("b")}) == 2
+    assert Folder("a") != "a"
+
+
 def test_files_that_get_their_names_meanwhile_disturb_nobody(tmp_path: Path) -> None:
     for number in range(500):
         (tmp_path / f"p{number:06d}").touch()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.config.base import BatchRun, Bytes, Settings
+from curation.config.base import BatchRun, Bytes, Place, Settings
 from curation.config.caption import CaptionRun, CaptionSettings
 from curation.config.encode import EncodeRun, EncodeSettings
 from curation.config.fetch import FetchRun, FetchSettings, ImageFormat
@@ -87,7 +87,7 @@ class Config(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Name of the corpus."""
-    output: str
+    output: Place
     """Folder or any fsspec URL; stages, shards and report go below it."""
     seed: int = 0
     """Decides the order of rows in the shards, and which rows the report shows."""

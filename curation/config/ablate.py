@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from curation.config.base import Settings
+from curation.config.base import Place, Settings
 
 NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 
@@ -151,7 +151,7 @@ class AblateConfig(Settings):
 
     name: str = Field(pattern=NAME)
     """Name of the ablation."""
-    output: str
+    output: Place
     """Folder of corpora, students and report, on a local disk or one that all nodes share."""
     seed: int = 0
     """First seed of the trainings."""

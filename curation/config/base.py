@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from curation.units import parse_bytes
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
 """A number of bytes; accepts "512MB" (powers of ten) and "512MiB" (powers of two)."""
+
+
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A folder or an fsspec URL; a leading `~` is the home folder."""
 
 
 class Settings(BaseModel):

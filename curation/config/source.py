@@ -29,6 +29,8 @@ class SourceColumns(Settings):
     @field_validator("keep")
     @classmethod
     def _no_reserved(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(keep)) < len(keep):
+            raise ValueError(f"{max(keep, key=keep.count)!r} is named twice")
         clash = sorted(RESERVED.intersection(keep))
         if clash:
             raise ValueError(f"{', '.join(clash)} would clash with columns of the corpus; rename them in the list")

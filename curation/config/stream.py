@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curation.config.base import Bytes, Settings
+from curation.config.base import Bytes, Place, Settings
 
 
 class CorpusSettings(Settings):
     """One corpus of the stream."""
 
-    path: str
+    path: Place
     """Folder of a packed corpus (shards, index, manifest) or its fsspec URL; foreign tars need `curate index` first."""
     weight: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Share of the samples, beside the other corpora's; with one corpus it says nothing."""

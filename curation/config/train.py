@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from curation.config.base import Settings
+from curation.config.base import Place, Settings
 from curation.config.few_step import FewStepSettings
 from curation.config.koala import KoalaSettings
 from curation.config.stream import CorpusSettings, ReadRun, StreamSettings, check_weights
@@ -126,7 +126,7 @@ class TrainConfig(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Name of the run."""
-    output: str
+    output: Place
     """Folder of the run, on a disk that all ranks share: checkpoints, metrics, report; `model/` is what was learnt."""
     seed: int = 0
     """Decides first weights, order, captions, noise and timesteps."""

@@ -18,7 +18,7 @@ from curation.fetch.fetched import Fetched, storable
 from curation.fetch.held import Held
 from curation.fetch.hosts import Hosts, backoff_s, host_of
 from curation.fetch.http import Answer, Getter
-from curation.fetch.robots import Robots
+from curation.fetch.robots import Refusal, Robots
 from curation.fetch.rules import FileRules, ImageWatch
 from curation.image.pool import DecoderPool
 from curation.names import normalise_url
@@ -173,6 +173,10 @@ class Crawl:
                     row.tries += 1
                 row.seen.add(row.at)
                 answer = await self._get(row)
+                if isinstance(answer, Refusal):
+                    if answer.asked:
+                        self._judge_host(host, row, answer.verdict)
+                    return answer.verdict
                 self._judge_host(host, row, answer)
                 if not isinstance(answer, Redirect):
                     return answer
@@ -187,7 +191,7 @@ class Crawl:
         finally:
             self._hosts.release(host)
 
-    async def _get(self, row: Fetched) -> Answer:
+    async def _get(self, row: Fetched) -> Answer | Refusal:
         began = self._loop.time()
         left = self._settings.timeout_s - row.spent_s
         try:

@@ -98,11 +98,16 @@ class Fetched(Traffic):
     def column(self, name: str) -> Any:
         """The row's value in a column of fetch."""
         value = getattr(self.checked, name) if self.checked is not None and name in COLUMNS else None
-        if value is None and self.header is not None and name in ("format", "width", "height"):
-            return getattr(self.header, name)
+        if value is None and self.header is not None and name in ("format", *_SIDES):
+            value = getattr(self.header, name)
+        if name in _SIDES and value is not None and value > LONGEST_SIDE:
+            return None
         return getattr(self, name) if name in _OWN else value
 
 
+LONGEST_SIDE = 2**31 - 1
+"""Pixels that a column can say; some formats' headers claim more, and the row's verdict says how many."""
+_SIDES = ("width", "height")
 _OWN = frozenset(["final_url", "status", "content_type", "bytes_received", "bytes_saved", "tries", "elapsed_ms"])
 
 

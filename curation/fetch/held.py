@@ -23,7 +23,10 @@ class Held:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="held")
 
     async def read(self, path: str, offset: int | None, length: int | None) -> bytes | Verdict:
-        """The image's bytes; without `length`, to the end of the file."""
+        """The image's bytes; without `length`, to the end of the file.
+
+        Raises StorageError where the store is away, or does not let us in: that is no fault of a row.
+        """
         if length is not None and length > self._max_bytes:
             return Verdict(Reason.TOO_MANY_BYTES, f"{length} bytes, at most {self._max_bytes} are allowed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, path, offset or 0, length)
@@ -35,6 +38,8 @@ class Held:
             # One byte more than allowed shows that a file of unknown length is too large.
             data = folder.read_range(name, offset, self._max_bytes + 1 if length is None else length)
         except StorageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             return Verdict(Reason.SOURCE_IMAGE_UNREADABLE, str(error))
         if length is not None and len(data) < length:
             return Verdict(Reason.SOURCE_IMAGE_UNREADABLE, f"{path} ends {length - len(data)} bytes too early")

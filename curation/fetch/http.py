@@ -27,6 +27,7 @@ from curation.fetch.faults import explain, no_such_host
 from curation.fetch.fetched import Traffic, storable
 from curation.fetch.guard import Guard, GuardedResolver, is_disguised
 from curation.row import Reason, Verdict
+from curation.text import one_line
 
 DNS_TTL_S = 300
 DNS_NAMES = 10_000
@@ -136,7 +137,10 @@ class Http:
 
         Call `let_go` in the end: `traffic` may hold memory for a large body.
         """
-        target = URL(url, encoded=True)
+        try:
+            target = URL(url, encoded=True)
+        except ValueError as error:  # it is stricter than who normalised `url`
+            return Verdict(Reason.INVALID_URL, one_line(error, 200))
         if is_disguised(target.raw_host or ""):
             return Verdict(Reason.BLOCKED_ADDRESS, f"{target.raw_host} is an IP address in disguise")
         # Connections to many hosts stay idle for a while; before they use up all files, new ones are not kept.

@@ -12,12 +12,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from curation.config import FetchSettings
 from curation.fetch.answer import Redirect, agent_token
 from curation.fetch.fetched import Traffic
+from curation.fetch.hosts import BACKOFF_S
 from curation.fetch.http import Getter
 from curation.row import Reason, Verdict
 
@@ -26,8 +28,8 @@ MAX_BYTES = 512_000
 MAX_RULES = 10_000
 MAX_REDIRECTS = 5  # RFC 9309 §2.3.1.2
 CACHE_BYTES = 32_000_000
-FAULT_TTL_S = 30.0
-"""How long a site whose robots.txt cannot be had is not asked for it again."""
+FAULT_TTL_S = BACKOFF_S / 2
+"""How long a site whose robots.txt cannot be had is not asked for it again: a row's next try asks anew."""
 
 _ESCAPE = re.compile(r"%[0-9a-fA-F]{2}")
 
@@ -100,6 +102,14 @@ def _normal(path: str) -> str:
     return _ESCAPE.sub(lambda m: m[0].upper(), escaped)
 
 
+class Refusal(NamedTuple):
+    """Why an address is not asked for."""
+
+    verdict: Verdict
+    asked: bool
+    """Whether the site was asked just now; else this is what it said before, and says nothing new of the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Site:
     rules: tuple[Rule, ...]
@@ -122,29 +132,30 @@ class Robots:
         self._weight = 0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def refusal(self, url: str, timeout_s: float) -> Verdict | None:
+    async def refusal(self, url: str, timeout_s: float) -> Refusal | None:
         """None if `url` (normalised) may be asked for; else ROBOTS_TXT, or why that could not be found out."""
         parts = urlsplit(url)
         try:
             async with asyncio.timeout(timeout_s):
-                site = await self._site(f"{parts.scheme}://{parts.netloc}", timeout_s)
+                site, asked = await self._site(f"{parts.scheme}://{parts.netloc}", timeout_s)
         except TimeoutError:
-            return Verdict(Reason.TIMEOUT, f"robots.txt: no answer within {timeout_s:g} s")
+            return Refusal(Verdict(Reason.TIMEOUT, f"robots.txt: no answer within {timeout_s:g} s"), True)
         if site.fault is not None:
-            return site.fault
+            return Refusal(site.fault, asked)
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        return None if may_fetch(site.rules, path) else Verdict(Reason.ROBOTS_TXT, "robots.txt says no")
+        return None if may_fetch(site.rules, path) else Refusal(Verdict(Reason.ROBOTS_TXT, "robots.txt says no"), asked)
 
-    async def _site(self, origin: str, timeout_s: float) -> _Site:
+    async def _site(self, origin: str, timeout_s: float) -> tuple[_Site, bool]:
+        """What is known of a site, and whether it was asked for it now."""
         lock = self._locks.setdefault(origin, asyncio.Lock())
         async with lock:
             site = self._sites.get(origin)
             if site is not None and site.until > monotonic():
                 self._sites.move_to_end(origin)
-                return site
+                return site, False
             site = await self._fetch(origin, timeout_s)
             self._remember(origin, site)
-            return site
+            return site, True
 
     def _remember(self, origin: str, site: _Site) -> None:
         old = self._sites.pop(origin, None)

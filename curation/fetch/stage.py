@@ -50,8 +50,10 @@ class FetchStage(RowStage):
         if self.settings.engine == "img2dataset":
             from curation.fetch.with_img2dataset import FetchWithImg2dataset
 
-            return FetchWithImg2dataset(self.settings, concurrency=concurrency, decoders=decoders)
-        return Fetch(self.settings, concurrency=concurrency, per_host=per_host, decoders=decoders)
+            engine: type[Fetch] = FetchWithImg2dataset
+        else:
+            engine = Fetch
+        return engine(self.settings, concurrency=concurrency, per_host=per_host, decoders=decoders)
 
     def finish_rows(self, rows: pa.Table) -> AsyncIterator[pa.Table]:
         return self.operator.stream(rows)

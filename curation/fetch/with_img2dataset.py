@@ -130,11 +130,9 @@ class LibraryHttp:
 class FetchWithImg2dataset(Fetch):
     """As `Fetch`, on the library's downloader and resizer. Raises ConfigError where the library cannot run."""
 
-    def __init__(
-        self, settings: FetchSettings, *, concurrency: int, decoders: int, per_host: int | None = None
-    ) -> None:
+    def __init__(self, settings: FetchSettings, *, concurrency: int, per_host: int, decoders: int) -> None:
         import_library()
-        super().__init__(settings, concurrency=concurrency, per_host=per_host or concurrency, decoders=decoders)
+        super().__init__(settings, concurrency=concurrency, per_host=per_host, decoders=decoders)
 
     def _make_pool(self) -> DecoderPool:
         return DecoderPool(self._settings, self._decoders, ResizingDecoder)

@@ -87,8 +87,9 @@ def find_files(path: str, kind: str, setting: str) -> list[SourceFile]:
         raise ConfigError(where, f"the folder {path} holds no file named *{' or *'.join(SUFFIXES[kind])}")
     if not found:
         raise ConfigError(where, f"no file matches {path}")
+    ends = "?" if _on_web(fs) else "\0"  # a query is no part of a name, and signatures stand there
     return [
-        SourceFile(fs, p, p.removeprefix(base).lstrip("/"), int(info.get("size") or 0), info)
+        SourceFile(fs, p, p.removeprefix(base).lstrip("/").partition(ends)[0], int(info.get("size") or 0), info)
         for p, info in sorted(found.items())
     ]
 
@@ -125,8 +126,11 @@ def _look(fs: Any, root: str, kind: str) -> tuple[dict[str, Mapping[str, Any]], 
 
 def _is_glob(fs: Any, root: str) -> bool:
     """True where `root` has wildcards; in a web address, `?` and `[` are not wildcards."""
-    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol
-    return any(c in root for c in ("*" if "http" in protocols else "*?["))
+    return any(c in root for c in ("*" if _on_web(fs) else "*?["))
+
+
+def _on_web(fs: Any) -> bool:
+    return "http" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def _hidden(path: str, root: str) -> bool:

@@ -26,7 +26,8 @@ class Source(Solo):
     def __init__(self, output: Folder, sources: Sequence[SourceSettings]) -> None:
         self.sources = tuple(sources)
         identity = {
-            "sources": [result_settings(s) for s in self.sources],
+            # Not where a list lies: `content` is what it holds, and a path may have secrets.
+            "sources": [{k: v for k, v in result_settings(s).items() if k != "path"} for s in self.sources],
             "content": [signature(s, setting_path(self.sources, i)) for i, s in enumerate(self.sources)],
         }
         super().__init__(output, None, identity)

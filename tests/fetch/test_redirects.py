@@ -64,6 +64,8 @@ def test_redirect_loops() -> None:
         ("http://[::1/x", Reason.BAD_REDIRECT),
         ("http://a b/x", Reason.BAD_REDIRECT),
         ("http://127.0.0.1:99999/x", Reason.BAD_REDIRECT),
+        ("http://127.0.0.1:{port}\\x", Reason.BAD_REDIRECT),
+        ("http://ex\\ample.com/x", Reason.BAD_REDIRECT),
     ],
 )
 def test_redirects_to_where_nobody_may_go(target: str, reason: Reason) -> None:
@@ -95,6 +97,8 @@ def test_a_location_in_raw_bytes_is_understood() -> None:
         ("no url", Reason.INVALID_URL),
         ("", Reason.INVALID_URL),
         (None, Reason.INVALID_URL),
+        ("http://example.com\\images\\a.jpg", Reason.INVALID_URL),
+        ("http://]..][v1.fe\u00e9[/", Reason.INVALID_URL),
         ("http://10.0.0.1/x", Reason.BLOCKED_ADDRESS),
         ("http://localhost./x", Reason.BLOCKED_ADDRESS),
         ("http://" + "a" * 64 + ".org/", Reason.DNS_ERROR),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from curation.fetch.robots import Rule, may_fetch, parse_robots
 from curation.row import Reason
 from tests.fetch.harness import fetch, fetch_one, photo
-from tests.fetch.origin import Origin, answer, redirects_to, says
+from tests.fetch.origin import Handler, Origin, Request, answer, redirects_to, says
 
 IMAGE = photo()
 
@@ -111,6 +113,15 @@ def test_a_hostile_pattern_costs_no_more_than_its_length() -> None:
 ROBOTS = b"User-agent: *\nDisallow: /private\n"
 
 
+def closes_first(data: bytes) -> Handler:
+    """Closes the first connection without a word, and then says `data`."""
+
+    async def handler(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.close() if request.number == 0 else writer.write(data)
+
+    return handler
+
+
 def test_robots_txt_is_asked_for_once_and_obeyed() -> None:
     with Origin({path: says(answer(IMAGE)) for path in ("/a", "/b", "/private/c")}) as origin:
         origin.routes["/robots.txt"] = says(answer(ROBOTS))
@@ -123,6 +134,20 @@ def test_robots_txt_holds_for_redirects_too() -> None:
     with Origin({"/a": redirects_to("/private/c"), "/private/c": says(answer(IMAGE))}) as origin:
         origin.routes["/robots.txt"] = says(answer(ROBOTS))
         assert fetch_one(origin.url("/a"), robots_txt=True)["reason"] == Reason.ROBOTS_TXT
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [says(answer(b"", "503 Busy"), answer(ROBOTS)), closes_first(answer(ROBOTS))],
+    ids=["busy", "closed"],
+)
+def test_a_robots_txt_that_fails_once_costs_no_row(fails: Handler) -> None:
+    paths = [f"/{n}" for n in range(40)]
+    with Origin({path: says(answer(IMAGE)) for path in paths}) as origin:
+        origin.routes["/robots.txt"] = fails
+        rows = fetch([origin.url(path) for path in paths], robots_txt=True, retries=2)
+    assert {row["reason"] for row in rows} == {None}
+    assert origin.asked["/robots.txt"] == 2
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n"
 
 
 def fetch_with_library(rows: list[Any], **changes: Any) -> list[dict[str, Any]]:
-    operator = FetchWithImg2dataset(settings(**changes), concurrency=32, decoders=1)
+    operator = FetchWithImg2dataset(settings(**changes), concurrency=32, per_host=32, decoders=1)
     operator.setup()
     try:
         return asyncio.run(collect(operator, table(rows)))
@@ -167,7 +167,7 @@ def test_retries_and_the_user_agent_are_ours() -> None:
 
 
 def test_other_requests_of_the_process_are_left_alone() -> None:
-    operator = FetchWithImg2dataset(settings(allow_networks=()), concurrency=2, decoders=1)
+    operator = FetchWithImg2dataset(settings(allow_networks=()), concurrency=2, per_host=2, decoders=1)
 
     async def run(origin: Origin) -> bytes:
         (row,) = await collect(operator, table([origin.url("/x")]))
@@ -182,13 +182,13 @@ def test_other_requests_of_the_process_are_left_alone() -> None:
 def test_a_missing_library_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "img2dataset.downloader", None)
     with pytest.raises(ConfigError, match=r"stages\.fetch\.engine: img2dataset cannot be imported"):
-        FetchWithImg2dataset(settings(), concurrency=1, decoders=1)
+        FetchWithImg2dataset(settings(), concurrency=1, per_host=1, decoders=1)
 
 
 def test_a_python_that_is_too_new_is_a_config_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 13))
     with pytest.raises(ConfigError, match=r"needs Python < 3\.13"):
-        FetchWithImg2dataset(settings(), concurrency=1, decoders=1)
+        FetchWithImg2dataset(settings(), concurrency=1, per_host=1, decoders=1)
 
 
 @pytest.mark.parametrize(

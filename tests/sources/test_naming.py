@@ -66,6 +66,13 @@ ODD = [
     "http://1.2.3.4/b",
     "http://a/b\\c",
     "http://a\\b/c",
+    "http://]..][v1.fe\u00e9[",
+    "http://a\uff3bb/c",
+    "http://a\uff0fb/c",
+    "http://a%41/b",
+    "http://a|b/c",
+    "http://[::1%25eth0]/b",
+    "http://[0:0::1]/b",
     "http://a/{b}|^`",
     "https://a/b?\u200b",
 ]
@@ -83,6 +90,17 @@ def check(url: str) -> None:
 @pytest.mark.parametrize("url", ODD, ids=lambda url: ascii(url)[:30])
 def test_normal_form_of_odd_addresses(url: str) -> None:
     check(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["a\\b", "a|b", "a^b", "a%41", "a<b>", "a\uff3bb", "]..][v1.fe\u00e9[", "[::1%25eth0]"]
+)
+def test_hosts_that_no_client_takes_are_none(host: str) -> None:
+    assert normalise_url(f"http://{host}/x") is None
+
+
+def test_addresses_of_the_sixth_version_have_one_spelling() -> None:
+    assert normalise_url("http://[0:0::1]:80/b") == normalise_url("http://[::1]/b") == "http://[::1]/b"
 
 
 @pytest.mark.parametrize("url", ["http://a/\ud800", "http://a/b?\udfff", "http://\ud800/", "\ud800"])

@@ -14,6 +14,7 @@ import pytest
 from curation.config import SourceSettings
 from curation.errors import ConfigError
 from curation.sources import signature as module
+from curation.sources.files import SourceFile
 from curation.sources.signature import signature
 
 
@@ -70,7 +71,6 @@ def test_moved_images_are_not_where_the_rows_say(lists: Path, tmp_path: Path) ->
 
 
 def test_large_files_are_told_by_their_ends_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WHOLE", 1000)
     monkeypatch.setattr(module, "END", 100)
     path = tmp_path / "l.csv"
     data = bytearray(b"x" * 5000)
@@ -79,6 +79,7 @@ def test_large_files_are_told_by_their_ends_and_time(tmp_path: Path, monkeypatch
         data[change] ^= 1
         path.write_bytes(data)
         os.utime(path, (1, 1))
+        module._digests.clear()  # those of this process: another one asks later
         seen.add(str(of(path)))
     data[2500] ^= 1
     path.write_bytes(data)
@@ -87,6 +88,21 @@ def test_large_files_are_told_by_their_ends_and_time(tmp_path: Path, monkeypatch
     os.utime(path, (2, 2))
     assert str(of(path)) not in seen  # … but a file that was written again has another time
     assert len(seen) == 3
+
+
+def test_a_process_reads_a_file_once(lists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def reading(file: SourceFile, end: int) -> str:
+        read.append(file.name)
+        return "digest"
+
+    monkeypatch.setattr(module, "_read_digest", reading)
+    assert of(lists) == of(lists)
+    assert sorted(read) == ["a.csv", "sub/b.csv"]
+    os.utime(lists / "a.csv", (7, 7))
+    of(lists)
+    assert read[2:] == ["a.csv"]
 
 
 def test_hub_names_are_told_by_their_settings(tmp_path: Path) -> None:
