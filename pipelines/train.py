@@ -15,8 +15,9 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,6 +34,8 @@ from curation.train.watcher import Watcher
 from pipelines.cluster import cluster, enter
 
 FOLLOW_SECONDS = 2.0
+STOP_SECONDS = 120.0
+"""That the workers have to end their step and write a checkpoint. Whoever asks once more does not wait."""
 RESTARTS = 3
 """Times that a group of workers is started again."""
 
@@ -48,8 +51,9 @@ def train_on_ray(
 ) -> dict[str, Any]:
     """Train on `workers` processes, each with a GPU or a CPU; returns what the run's `run.json` says.
 
-    `watcher` hears of the steps, from a thread; it cannot end them. Raises what a worker raised on purpose, which would
-    come again, and RunError where the workers failed more than `restarts` times.
+    `watcher` hears of the steps, from a thread; it cannot end them. KeyboardInterrupt can: the workers end after their
+    step, with a checkpoint, before it goes on. Raises what a worker raised on purpose, which would come again, and
+    RunError where the workers failed more than `restarts` times.
     """
     from curation.train.run import finished
 
@@ -57,7 +61,8 @@ def train_on_ray(
         raise ConfigError("data.corpora", "names no corpus: give --corpus DIR")
     if (done := finished(config)) is not None:
         return done.facts
-    word = Path(config.output) / f"failed-{uuid4().hex}.json"
+    words = _Words.of(config)
+    watcher = watcher or Watcher()
     # Ray's own notes on the run; what a training leaves is in its output
     with tempfile.TemporaryDirectory(prefix="curate-train-") as notes, cluster(address):
         trainer = TorchTrainer(
@@ -65,7 +70,7 @@ def train_on_ray(
             train_loop_config={
                 "config": config.model_dump(mode="json"),
                 "folder": os.getcwd(),
-                "word": str(word),
+                "words": words,
             },
             scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=RunConfig(
@@ -75,20 +80,38 @@ def train_on_ray(
             ),
         )
         try:
-            with _followed(config, watcher or Watcher()):
-                _fit(trainer)
+            with _followed(config, watcher):
+                _fit(trainer, words.stop, watcher)
         except TrainingFailedError as error:
-            _raise_again(word)
+            _raise_again(words.failed)
             raise RunError(f"the workers failed more than {restarts} times; the last: {_reason(error)}") from error
-    _raise_again(word)
+    _raise_again(words.failed)
     result = finished(config)
     if result is None:
         raise RunError(f"the workers ended without a result in {config.output}: is it a folder that they share?")
     return result.facts
 
 
-def _fit(trainer: TorchTrainer) -> None:
-    """`trainer.fit()` from a thread: from the main one Ray Train takes Ctrl-C for itself, for good."""
+@dataclass(frozen=True)
+class _Words:
+    """Files in the output, which is shared, by which the command and its workers speak."""
+
+    failed: Path
+    """What a worker met that would come again."""
+    stop: Path
+    """The command's wish to end."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> _Words:
+        name = uuid4().hex
+        return cls(Path(config.output, f"failed-{name}.json"), Path(config.output, f"stop-{name}"))
+
+
+def _fit(trainer: TorchTrainer, stop: Path, watcher: Watcher) -> None:
+    """`trainer.fit()` from a thread: from the main one Ray Train takes Ctrl-C for itself, for good.
+
+    On KeyboardInterrupt `stop` is there until the workers have ended, for `STOP_SECONDS` at most.
+    """
     ended: Future[None] = Future()
 
     def fit() -> None:
@@ -100,7 +123,17 @@ def _fit(trainer: TorchTrainer) -> None:
             ended.set_result(None)
 
     threading.Thread(target=fit, name="curate-fit", daemon=True).start()
-    ended.result()
+    try:
+        ended.result()
+    except KeyboardInterrupt:
+        stop.parent.mkdir(parents=True, exist_ok=True)
+        stop.touch()
+        watcher.stopping()
+        try:
+            wait([ended], STOP_SECONDS)
+        finally:
+            stop.unlink()
+        raise
 
 
 @contextmanager
@@ -136,20 +169,39 @@ def _worker(given: dict[str, Any]) -> None:
     from curation.train.run import train
 
     enter(given["folder"])
-    word = Path(given["word"])
-    if broadcast_from_rank_zero(word.exists()):  # one answer for all, or some would wait for those that have ended
+    words: _Words = given["words"]
+    # One answer for all, or some would wait for those that have ended.
+    if broadcast_from_rank_zero(words.failed.exists() or words.stop.exists()):
         return
     try:
-        train(TrainConfig.model_validate(given["config"]))
+        train(TrainConfig.model_validate(given["config"]), _Asked(words.stop))
+    except _Stopped:
+        return
     except StorageError:  # a shared folder may be back in a moment
         raise
     except (ConfigError, RunError) as error:
+        if words.stop.exists():  # another rank saw it first
+            return
         if ray.train.get_context().get_world_rank() == 0:
             path = error.path if isinstance(error, ConfigError) else None
             told = {"setting": path, "error": error.problem if isinstance(error, ConfigError) else str(error)}
-            word.parent.mkdir(parents=True, exist_ok=True)
-            word.write_text(json.dumps(told), encoding="utf-8")
+            words.failed.parent.mkdir(parents=True, exist_ok=True)
+            words.failed.write_text(json.dumps(told), encoding="utf-8")
         raise
+
+
+class _Stopped(BaseException):
+    """The command wished so; the steps are in a checkpoint."""
+
+
+class _Asked(Watcher):
+    """Asks after each step whether the command wishes to end."""
+
+    def __init__(self, stop: Path) -> None:
+        self._stop = stop
+
+    def stop(self) -> BaseException | None:
+        return _Stopped() if self._stop.exists() else None
 
 
 def _raise_again(word: Path) -> None:

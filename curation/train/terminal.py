@@ -1,5 +1,6 @@
 """A training at a terminal: a live line, or plain lines where there is none (`Shown`, for `curate train`, whose steps
-are done elsewhere); and an end after the step on Ctrl-C and SIGTERM (`Terminal`, for `train_hook.py`).
+are done elsewhere); and an end after the step on Ctrl-C and SIGTERM (`Terminal`, for `train_hook.py`; in `curate train`
+`pipelines/train.py` sees to it).
 
 A second Ctrl-C ends it at once, and what came after the last checkpoint is lost.
 """
@@ -59,6 +60,9 @@ class Shown(Watcher):
             self._told = now
             self._console.print(self._text(line, now))
 
+    def stopping(self) -> None:
+        self._console.print("stopping after this step; once more to stop at once")
+
     def __enter__(self) -> Self:
         return self
 
@@ -100,7 +104,7 @@ class Terminal(Shown):
         if self._signal is not None:
             raise KeyboardInterrupt
         self._signal = signum
-        self._console.print("stopping after this step; once more to stop at once")
+        self.stopping()
 
     def stop(self) -> BaseException | None:
         return None if self._signal is None else Stopped(self._signal)

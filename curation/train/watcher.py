@@ -15,6 +15,9 @@ class Watcher:
     def step(self, line: Mapping[str, Any]) -> None:
         """A line of metrics."""
 
+    def stopping(self) -> None:
+        """The run was asked to end, and does so after its step."""
+
     def stop(self) -> BaseException | None:
         """What to end the run with after this step, or None. The step's work is in a checkpoint when it is raised."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -69,6 +70,31 @@ def test_a_training_on_nothing_starts_no_worker(make: Make, tmp_path: Path) -> N
     code, _, err = curate_done("train", written(make, tmp_path), "--set", "data.corpora=[]", "--workers", "2")
     assert code == 2
     assert "data.corpora: names no corpus" in err
+
+
+@pytest.mark.timeout(400)
+def test_ray_train_ends_after_its_step_when_it_is_asked_to(make: Make, tmp_path: Path) -> None:
+    """In a process of its own, which Ray Train would let end as it liked."""
+    path = str(written(make, tmp_path, steps=100_000, checkpoint_every=100_000))
+    command = [sys.executable, "-m", "pipelines.cli", "train", path, "--workers", "2"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 250
+        while not read_metrics(tmp_path / "run"):
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < deadline, "no step was made"
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        out, error = run.communicate(timeout=100)
+    finally:
+        run.kill()
+    assert run.returncode == 130, error
+    assert "stopping after this step" in out
+    assert "curate train" in error, "how to go on"
+    (checkpoint,) = (tmp_path / "run/checkpoints").iterdir()
+    facts = json.loads((tmp_path / "run/run.json").read_text())
+    assert (facts["status"], facts["steps"]) == ("stopped", int(checkpoint.name))
+    assert not [*(tmp_path / "run").glob("stop*"), *(tmp_path / "run").glob("failed*")]
 
 
 @pytest.mark.timeout(700)
