@@ -132,7 +132,7 @@ def _fit(trainer: TorchTrainer, stop: Path, watcher: Watcher) -> None:
         try:
             wait([ended], STOP_SECONDS)
         finally:
-            stop.unlink()
+            stop.unlink(missing_ok=True)
         raise
 
 
