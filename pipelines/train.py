@@ -180,8 +180,6 @@ def _worker(given: dict[str, Any]) -> None:
     except StorageError:  # a shared folder may be back in a moment
         raise
     except (ConfigError, RunError) as error:
-        if words.stop.exists():  # another rank saw it first
-            return
         if ray.train.get_context().get_world_rank() == 0:
             path = error.path if isinstance(error, ConfigError) else None
             told = {"setting": path, "error": error.problem if isinstance(error, ConfigError) else str(error)}

@@ -25,7 +25,7 @@ from curation.encode.signatures import part_signatures, teacher_signature
 from curation.errors import ConfigError
 from curation.hub import fetch_file
 from curation.models import forget_places, is_local, quieten
-from curation.sdxl import embeddings, load_pipeline, load_vae, move, no_text, posterior_mean
+from curation.sdxl import embeddings, load_part, load_pipeline, load_vae, move, no_text, posterior_mean
 from curation.text import one_line
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -111,13 +111,23 @@ class Teacher:
         return made
 
     def save_with(self, unet: UNet2DConditionModel, sampling: SamplingSettings, folder: Path) -> None:
-        """Write the pipeline around another U-Net in fp16, with the scheduler that it is sampled by."""
+        """Write the pipeline around another U-Net in fp16, with the scheduler that it is sampled by. Raises ConfigError
+        or StorageError where a part has to be loaded again and cannot be."""
         made = self.pipeline_of(frozen_copy(unet, torch.float16))
         for name in ("vae", "text_encoder", "text_encoder_2"):  # copies, for the teacher goes on in its own precision
-            setattr(made, name, copy.deepcopy(getattr(made, name)).half())
+            setattr(made, name, self._whole(name).half())
         made.scheduler = scheduler_of(made, sampling)
         made.save_pretrained(folder, safe_serialization=True)
         forget_places(folder)
+
+    def _whole(self, name: str) -> Any:
+        """A copy of a part as it was loaded: what went through bf16 is rounded for good."""
+        settings, part = self.settings, getattr(self.pipeline, name)
+        if part.dtype == torch.float32:
+            return copy.deepcopy(part)
+        if name == "vae" and settings.vae is not None:
+            return load_vae("recipe.teacher.vae", settings.vae)
+        return load_part("recipe.teacher.model", name, settings.model, settings.revision, settings.variant)
 
     def check_steps(self, setting: str, sampling: SamplingSettings) -> None:
         """Refuse sampling that asks where neither a teacher of few `timesteps` nor its student knows anything. Raises

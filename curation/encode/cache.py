@@ -8,7 +8,7 @@ if facts is not None:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from curation.encode.signatures import SEMANTIC, VAE
@@ -118,14 +118,33 @@ def cached_of(corpus: Corpus, setting: str = "corpus") -> CacheFacts | None:
 
 
 def cache_of_all(corpora: Sequence[Corpus]) -> CacheFacts | None:
-    """The same of the corpora of one stream. Raises ConfigError where they do not hold the same of the same models."""
+    """The same of the corpora of one stream; of texts the kinds that all of them have. Raises ConfigError where they do
+    not hold the same of the same models."""
     found = [cached_of(corpus, f"corpora.{i}") for i, corpus in enumerate(corpora)]
+    first = found[0]
     for i, facts in enumerate(found):
-        if facts != found[0]:
-            raise ConfigError(
-                f"corpora.{i}", f"does not hold the same tensors of the same models as {corpora[0].folder.url}"
-            )
-    return found[0]
+        if (facts is None) != (first is None):
+            told = "is of pictures" if facts is None else "is encoded"
+            raise ConfigError(f"corpora.{i}", f"{told}, which {corpora[0].folder.url} is not")
+        if facts is not None and first is not None and (differ := _differences(facts, first)):
+            told = f"does not hold the same tensors of the same models as {corpora[0].folder.url}: "
+            raise ConfigError(f"corpora.{i}", f"{told}other {', '.join(differ)}")
+    if first is None or first.texts is None:
+        return first
+    texts = [facts.texts for facts in found if facts is not None and facts.texts is not None]
+    kinds = tuple(kind for kind in first.texts.kinds if all(kind in one.kinds for one in texts))
+    return replace(first, texts=replace(first.texts, kinds=kinds))
+
+
+def _differences(one: CacheFacts, other: CacheFacts) -> list[str]:
+    """What of two corpora stands in the way of one stream, by the names of its fields."""
+    found = [f.name for f in fields(CacheFacts) if f.name != "texts" and getattr(one, f.name) != getattr(other, f.name)]
+    return found if _shape(one.texts) == _shape(other.texts) else [*found, "texts"]
+
+
+def _shape(texts: TextFacts | None) -> TextFacts | None:
+    """Without what may differ: kinds, and the last bits of what stands for no caption, which a device decides."""
+    return None if texts is None else replace(texts, kinds=(), empty_sha256="")
 
 
 def check_signatures(facts: CacheFacts, signatures: Mapping[str, Any], setting: str) -> None:

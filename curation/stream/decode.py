@@ -1,7 +1,8 @@
 """A sample → pixels of its batch's shape and SDXL's size conditioning; the stream calls it as its `view`.
 
 JPEGs are scaled down inside the decoder as far as the wanted size allows, the rest is one area-averaging resize; what
-sticks out is cropped at the centre. Pixels and sizes are told by the header before anything is decoded.
+sticks out is cropped at the centre. Pixels and sizes are told by the header before anything is decoded. Pictures of
+tars that were packed elsewhere become sRGB on white, as those that are fetched.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from curation.decoding import DECODE_ERRORS
 from curation.errors import CorruptionError
+from curation.image.color import flattened, with_profile
 from curation.stream.corpus import MAX_PIXELS
 from curation.stream.sample import Sample
 
@@ -89,7 +91,7 @@ def _number(facts: dict[str, Any], name: str, otherwise: int) -> int:
     return found if isinstance(found, int) and 0 <= found < 2**31 else otherwise
 
 
-_ERRORS = (*DECODE_ERRORS, cv2.error)
+_ERRORS = (*DECODE_ERRORS, cv2.error, ImageCms.PyCMSError)
 
 
 def _decoded(data: memoryview, size: tuple[int, int]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
@@ -100,11 +102,22 @@ def _decoded(data: memoryview, size: tuple[int, int]) -> tuple[NDArray[np.uint8]
         if space not in ("CMYK", "YCCK") and b"Exif\0" not in bytes(data[:4096]):  # our own shards hold neither
             scale = max(size[0] / width, size[1] / height)
             least = (math.ceil(height * scale), math.ceil(width * scale)) if scale < 1 else (0, 0)
-            return simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1]), (width, height)
+            pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=least[0], min_width=least[1])
+            return with_profile(pixels, _profile(data)), (width, height)
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         _limit(*image.size)
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-        return np.asarray(upright), upright.size
+        turned = ImageOps.exif_transpose(image)
+        flat = flattened(turned, image.info.get("icc_profile"))
+        return flat if flat.ndim == 3 else np.asarray(cv2.cvtColor(flat, cv2.COLOR_GRAY2RGB), np.uint8), turned.size
+
+
+def _profile(jpeg: memoryview) -> bytes | None:
+    """The colour profile of a JPEG; our own shards have none."""
+    if b"ICC_PROFILE\0" not in bytes(jpeg[:65536]):
+        return None
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        found: bytes | None = image.info.get("icc_profile")
+        return found
 
 
 def _limit(width: int, height: int) -> None:

@@ -79,9 +79,8 @@ def index_tars(url: str, resolution: int = 1024) -> dict[str, Any]:
         index = path.read_bytes()
     if not buckets:
         folder.delete(INDEX)
-        raise ConfigError(
-            "FOLDER", f"no samples in the tars of {url}: the first was left out for {left_out[0]['why']!r}"
-        )
+        why = f"the first was left out for {left_out[0]['why']!r}" if left_out else "they hold no files"
+        raise ConfigError("FOLDER", f"no samples in the tars of {url}: {why}")
     corpus = {
         "name": folder.url.rsplit("/", 1)[-1],
         "samples": sum(buckets.values()),

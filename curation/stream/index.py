@@ -48,6 +48,10 @@ def read_places(folder: Folder, name: str, shards: Mapping[str, int], sizes: NDA
     """
     with opened(folder, name) as file:
         rows = file.metadata.num_rows
+        if rows != sum(file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)):
+            raise CorruptionError(f"{folder.path(name)} is no index of these shards: its groups are not its rows")
+        if rows > sizes.sum() // 512:  # records of a tar
+            raise CorruptionError(f"{folder.path(name)} is no index of these shards: more samples than they have room")
         shard, bucket = np.empty(rows, np.int32), np.empty(rows, np.int16)
         offset, length = np.empty(rows, np.int64), np.empty(rows, np.int32)
         crc = np.empty(rows, np.uint32)
@@ -67,6 +71,8 @@ def read_places(folder: Folder, name: str, shards: Mapping[str, int], sizes: NDA
                 _check(starts, sizes_here, sizes[shard[here]])
                 offset[here], length[here] = starts, sizes_here
                 crc[here] = _numbers(batch["crc32c"], pa.uint32())
+            if at != rows:
+                raise ValueError(f"{rows:,} samples are told, {at:,} are there")
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptionError(f"{folder.path(name)} is no index of these shards: {error}") from None
     names = sorted(numbers)

@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from curation.errors import RunError
+from curation.train.together import any_rank
 
 LEAST_SCALE = 1.0
 """Of fp16's gradients. It begins at 65,536 and is halved with each step that is left out. What is no number at a scale
@@ -28,12 +29,11 @@ def check_finite(
 
     `what` the value is, and the number of its `step`, are told as well.
     """
-    wrong = ~torch.isfinite(value.detach())
-    several = accelerator.num_processes > 1
-    if not (accelerator.reduce(wrong.float().reshape(1), reduction="sum").item() if several else wrong):
+    wrong = not bool(torch.isfinite(value.detach()))
+    if not any_rank(accelerator, wrong):
         return
     mine = [*keys] if wrong else []
-    told = gather_object(mine) if several else mine
+    told = gather_object(mine) if accelerator.num_processes > 1 else mine
     parts = [f"{what} is {value.item() if wrong else 'no number'} at step {step}"]
     if losses is not None:
         parts.append(", ".join(f"{name} {loss.mean().item():.4g}" for name, loss in losses.items()))

@@ -4,6 +4,7 @@ teacher's."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,10 +27,13 @@ def grid_seeds(config: TrainConfig) -> list[int]:
 
 def save_grid(folder: Path, images: Sequence[Image.Image]) -> None:
     """Write pictures of the fixed prompts, in their order. Raises StorageError."""
+    temporary = folder.with_name(f"writing-{folder.name}")
     with storage_errors(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         for i, image in enumerate(images):
-            image.save(folder / f"{i:02d}.png")
+            image.save(temporary / f"{i:02d}.png")
+        os.rename(temporary, folder)  # a folder that is there is whole
 
 
 def clear_grids(config: TrainConfig, recipe: Recipe, done: int) -> None:

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from curation.config.train import TrainConfig
-from curation.errors import ConfigError, RunError, StorageError
+from curation.errors import ConfigError, CurationError, StorageError
 from curation.stream.loader import CorpusLoader
 from curation.stream.order import key_of
 from curation.train.average import Average
@@ -32,6 +32,7 @@ from curation.train.identity import check_identity, identity
 from curation.train.metrics import Metrics, Window, peak_memory
 from curation.train.optimizer import make_optimizer, make_schedule
 from curation.train.recipe import Recipe, TorchBatch
+from curation.train.together import agreed, raise_together
 from curation.train.watcher import Watcher
 
 CHECKPOINTS = "checkpoints"
@@ -95,7 +96,7 @@ class Loop:
                     if metrics is not None:
                         metrics.add(line)
                         self.watcher.step(line)
-                if stop := self._agreed_stop():
+                if stop := agreed(self.accelerator, self.watcher.stop()):
                     self.save()
                     raise stop
                 if self.step % every.checkpoint_every == 0 or self.step == steps:
@@ -121,10 +122,9 @@ class Loop:
         clip = math.inf if self.config.optimizer.clip is None else self.config.optimizer.clip
         self.model.train()
         for part in range(loop.accumulate):
-            batch = self._next()
-            keys += batch["keys"]
             number = self.step * loop.accumulate + part
-            prepared = self._prepare(batch, number)
+            batch, prepared = self._read(number)
+            keys += batch["keys"]
             if self.flops is None:
                 self.flops = self._count(batch, number)
             with self.accelerator.accumulate(self.model):
@@ -151,6 +151,17 @@ class Loop:
             raise StorageError(
                 f"ranks would go on from steps {sorted(set(steps))}: output: {self.folder} must be a folder of all"
             )
+
+    def _read(self, number: int) -> tuple[TorchBatch, Any]:
+        """The next batch, prepared. Raises what any rank met."""
+        error: CurationError | None = None
+        try:
+            batch = self._next()
+            prepared = self._prepare(batch, number)
+        except CurationError as met:
+            error = met
+        raise_together(self.accelerator, error)
+        return batch, prepared
 
     def _prepare(self, batch: TorchBatch, number: int) -> Any:
         share = self.config.data.batch // self.accelerator.num_processes
@@ -218,16 +229,6 @@ class Loop:
             "seconds": self.seconds,
             "peak_memory": peak_memory(),
         }
-
-    def _agreed_stop(self) -> BaseException | None:
-        """What a rank's watcher wants the run to end with; the same step for all ranks."""
-        wish = self.watcher.stop()
-        if self.accelerator.num_processes == 1:
-            return wish
-        wishes = torch.tensor([float(wish is not None)], device=self.accelerator.device)
-        if self.accelerator.reduce(wishes, reduction="sum").item():
-            return wish or RunError("another rank was stopped")
-        return None
 
     def _draw(self) -> None:
         """Pictures of the fixed prompts, by the first rank, where this step is due and has none."""

@@ -30,6 +30,10 @@ class Stopped(BaseException):
         super().__init__(f"by {signal.Signals(signum).name}")
         self.signum = signum
 
+    def __reduce__(self) -> tuple[type[Stopped], tuple[int]]:
+        """It goes from rank to rank."""
+        return Stopped, (self.signum,)
+
 
 class Shown(Watcher):
     """Shows the run on `console`."""

@@ -10,9 +10,9 @@ together of them; diffusers' own `save_pretrained` of a whole Würstchen pipelin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,13 @@ class Cascade:
             model.train(learning)
 
     # -- folders -----------------------------------------------------------------------------------------------------
+
+    def whole(self, sources: Mapping[str, Callable[[], Any]]) -> Cascade:
+        """For saving: with what `sources` load in the place of frozen parts that went through bf16 or fp16, and are
+        rounded for good."""
+        if self.dtype == torch.float32:
+            return self
+        return replace(self, **{name: load() for name, load in sources.items()})
 
     def save(self, folder: Path) -> None:
         """A folder a part, the scheduler among them, and `wuerstchen.json`."""

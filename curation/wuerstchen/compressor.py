@@ -109,21 +109,23 @@ def _small_trunk(widths: tuple[int, ...], strides: tuple[int, ...]) -> nn.Sequen
     return nn.Sequential(*layers, nn.GroupNorm(8, inside), nn.SiLU())
 
 
-def load_compressor(setting: str, settings: CompressorSettings) -> SemanticCompressor:
+def load_compressor(setting: str, settings: CompressorSettings, seed: int = 0) -> SemanticCompressor:
     """The compressor of `settings`, on the CPU in float32, in eval mode and frozen. Raises ConfigError.
 
-    A file of torchvision's classifier gives the trunk alone; what is behind it has first weights.
+    A file of torchvision's classifier gives the trunk alone; what is behind it has first weights, by `seed`.
     """
     if settings.file is None:
         compressor: SemanticCompressor = load_part(setting, settings, SemanticCompressor)
         return compressor
     weights = _read_weights(setting, settings)
-    compressor = SemanticCompressor(
-        trunk=settings.backbone,
-        affine="mapper.0.weight" not in weights or "mapper.1.weight" in weights,
-        scale=settings.scale,
-        shift=settings.shift,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        compressor = SemanticCompressor(
+            trunk=settings.backbone,
+            affine="mapper.0.weight" not in weights or "mapper.1.weight" in weights,
+            scale=settings.scale,
+            shift=settings.shift,
+        )
     prefix = "features."
     trunk = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     try:

@@ -7,7 +7,7 @@ it frozen, and so does a cache of its latents. Its batch norm then sees a rank's
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,9 +143,10 @@ class StageB(Recipe):
 
     def __init__(self, settings: StageBSettings, seed: int) -> None:
         self.settings = settings
-        self.text = TextEncoder.load("recipe.text", settings.text) if settings.text else None
-        self.compressor = load_compressor("recipe.compressor", settings.compressor)
-        self.vqgan: PaellaVQModel = load_part("recipe.vqgan", settings.vqgan, PaellaVQModel)
+        self._seed = seed
+        self.text = self._load_text()
+        self.compressor = self._load_compressor()
+        self.vqgan: PaellaVQModel = self._load_vqgan()
         torch.manual_seed(seed)
         if settings.decoder.weights is not None:
             decoder = load_part("recipe.decoder.weights", settings.decoder.weights, WuerstchenDiffNeXt)
@@ -163,6 +164,15 @@ class StageB(Recipe):
             sampling=settings.sampling,
             decoder_text=self.text,
         )
+
+    def _load_text(self) -> TextEncoder | None:
+        return TextEncoder.load("recipe.text", self.settings.text) if self.settings.text else None
+
+    def _load_compressor(self) -> SemanticCompressor:
+        return load_compressor("recipe.compressor", self.settings.compressor, self._seed)
+
+    def _load_vqgan(self) -> PaellaVQModel:
+        return load_part("recipe.vqgan", self.settings.vqgan, PaellaVQModel)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         frozen = [self.text, self.vqgan, None if self.settings.train_compressor else self.compressor]
@@ -194,8 +204,12 @@ class StageB(Recipe):
         return self.cascade.sample(prompts, seeds)
 
     def save(self, folder: Path) -> None:
-        """Stages B and A with the compressor, which `load_wuerstchen` reads; what was learnt is in float32."""
-        self.cascade.save(folder)
+        """Stages B and A with the compressor, which `load_wuerstchen` reads, in float32. Raises ConfigError or
+        StorageError where a part has to be loaded again and cannot be."""
+        sources: dict[str, Callable[[], Any]] = {"vqgan": self._load_vqgan, "decoder_text": self._load_text}
+        if not self.settings.train_compressor:
+            sources["compressor"] = self._load_compressor
+        self.cascade.whole(sources).save(folder)
 
     def check_cache(self, cache: CacheFacts) -> None:
         """Also refuses a corpus without pictures, of which Stage A makes what is learnt."""

@@ -6,7 +6,7 @@ embeddings (`text`), neither does the text encoder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from curation.encode.signatures import SEMANTIC, compressor_signature, text_sign
 from curation.train.draws import Draws
 from curation.train.recipe import Recipe, TorchBatch
 from curation.wuerstchen.cascade import Cascade
-from curation.wuerstchen.compressor import load_compressor, semantic_of
+from curation.wuerstchen.compressor import SemanticCompressor, load_compressor, semantic_of
 from curation.wuerstchen.models import PaellaVQModel, WuerstchenDiffNeXt, WuerstchenPrior, make_prior, prior_config
 from curation.wuerstchen.parts import TextEncoder, load_part, parameters, texts_of
 from curation.wuerstchen.schedule import alpha_bar, draw_times, p2_weights
@@ -50,9 +50,10 @@ class StageC(Recipe):
     reads_pictures = False
 
     def __init__(self, settings: StageCSettings, seed: int) -> None:
-        self.settings = settings
-        self.text = TextEncoder.load("recipe.text", settings.text)
-        self.compressor = load_compressor("recipe.compressor", settings.compressor)
+        self.settings, self._seed = settings, seed
+        frozen = {name: load() for name, load in self._sources().items()}
+        self.text: TextEncoder = frozen["prior_text"]
+        self.compressor: SemanticCompressor = frozen["compressor"]
         torch.manual_seed(seed)
         prior, channels = settings.prior, int(self.compressor.config.channels)
         if prior.weights is not None:
@@ -60,16 +61,18 @@ class StageC(Recipe):
             self.model.requires_grad_(True)
         else:
             self.model = make_prior(prior_config(prior, channels, self.text.width))
-        decode = settings.decode
-        self.cascade = Cascade(
-            decoder=load_part("recipe.decode.decoder", decode.decoder, WuerstchenDiffNeXt),
-            vqgan=load_part("recipe.decode.vqgan", decode.vqgan, PaellaVQModel),
-            compressor=self.compressor,
-            sampling=settings.sampling,
-            decoder_text=TextEncoder.load("recipe.decode.text", decode.text) if decode.text else None,
-            prior=self.model,
-            prior_text=self.text,
-        )
+        self.cascade = Cascade(**frozen, sampling=settings.sampling, prior=self.model)
+
+    def _sources(self) -> dict[str, Callable[[], Any]]:
+        """What loads the frozen parts."""
+        settings, decode = self.settings, self.settings.decode
+        return {
+            "prior_text": lambda: TextEncoder.load("recipe.text", settings.text),
+            "compressor": lambda: load_compressor("recipe.compressor", settings.compressor, self._seed),
+            "decoder": lambda: load_part("recipe.decode.decoder", decode.decoder, WuerstchenDiffNeXt),
+            "vqgan": lambda: load_part("recipe.decode.vqgan", decode.vqgan, PaellaVQModel),
+            "decoder_text": lambda: TextEncoder.load("recipe.decode.text", decode.text) if decode.text else None,
+        }
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         self.cascade.to(device, dtype)
@@ -93,8 +96,9 @@ class StageC(Recipe):
         return self.cascade.sample(prompts, seeds)
 
     def save(self, folder: Path) -> None:
-        """All three stages, which `load_wuerstchen` reads: `prior`, in float32, is what was learnt."""
-        self.cascade.save(folder)
+        """All three stages, which `load_wuerstchen` reads, in float32: `prior` is what was learnt. Raises ConfigError
+        or StorageError where a part has to be loaded again and cannot be."""
+        self.cascade.whole(self._sources()).save(folder)
 
     def check_cache(self, cache: CacheFacts) -> None:
         settings = self.settings

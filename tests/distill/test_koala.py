@@ -17,6 +17,7 @@ from curation.config.koala import KoalaSettings, SamplingSettings
 from curation.distill.koala import Koala
 from curation.distill.sampling import sample
 from curation.errors import ConfigError, CorruptionError
+from curation.sdxl import load_part
 from curation.train.draws import Draws
 from tests.tiny_sdxl import CHANNELS, POOLED, SIDE, TEXT, TOKENS, tiny_sdxl
 
@@ -212,6 +213,15 @@ def test_a_vae_that_fp16_is_too_little_for_keeps_its_weights(folder: Path) -> No
     teacher.to(torch.device("cpu"), torch.float16)
     assert teacher.unet.dtype == torch.float16
     assert all(torch.equal(value, before[name]) for name, value in teacher.pipeline.vae.state_dict().items())
+
+
+def test_what_bf16_rounded_is_saved_as_it_was_loaded(folder: Path, tmp_path: Path) -> None:
+    recipe = koala(folder)
+    recipe.to(torch.device("cpu"), torch.bfloat16)
+    recipe.save(tmp_path / "model")
+    for part in ("vae", "text_encoder", "text_encoder_2"):
+        saved, source = (load_part("model", part, str(at)).state_dict() for at in (tmp_path / "model", folder))
+        assert all(torch.equal(saved[name].half(), source[name].half()) for name in source)
 
 
 def test_a_teacher_that_predicts_v(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from curation.encode.cache import CacheFacts, cached_of
+from curation.encode.cache import CacheFacts, cache_of_all, cached_of
 from curation.encode.member import Latents, Text, to_bytes
 from curation.encode.view import CachedView
 from curation.errors import ConfigError, CorruptionError
@@ -60,9 +60,24 @@ def test_latents_of_another_resolution_are_refused(encoded: Path) -> None:
 
 def test_pictures_and_tensors_do_not_mix(packed: Packed, encoded: Path) -> None:
     both = [{"path": str(encoded)}, {"path": str(packed.folder)}]
-    with pytest.raises(ConfigError, match="does not hold the same tensors") as caught:
+    with pytest.raises(ConfigError, match=r"is of pictures, which .* is not") as caught:
         CorpusLoader(stream(encoded, corpora=both))
     assert caught.value.path == "corpora.1"
+
+
+def test_corpora_of_the_same_models_mix_whatever_else_they_hold(encoded: Path) -> None:
+    """Kinds of caption that all of them have; what stands for no caption may differ in its last bits."""
+    corpus = open_corpus(str(encoded))
+    texts = corpus.encoded["texts"]
+    other = {**texts, "kinds": ["dense"], "empty": {**texts["empty"], "sha256": "0" * 64}}
+    mixed = cache_of_all([corpus, replace(corpus, encoded={**corpus.encoded, "texts": other})])
+    assert mixed is not None
+    assert mixed.texts is not None
+    assert mixed.texts.kinds == ("dense",)
+    assert mixed.texts.empty_sha256 == texts["empty"]["sha256"]
+    for change in ({"dtype": "bf16"}, {"texts": {**texts, "width": 7}}, {"signatures": {}}):
+        with pytest.raises(ConfigError, match=f"other {next(iter(change))}$"):
+            cache_of_all([corpus, replace(corpus, encoded={**corpus.encoded, **change})])
 
 
 @pytest.mark.parametrize(

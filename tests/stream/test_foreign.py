@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from curation.fsck import fsck
 from curation.storage import Folder
 from curation.stream.foreign import index_tars
 from curation.stream.loader import CorpusLoader
+from tests.image.test_color import ADOBE_RGB
 from tests.pack.make_bank import encoded, pixels
 from tests.stream.conftest import Make, keys
 from tests.stream.foreign import add, foreign_corpus, turned
@@ -43,6 +45,43 @@ def test_a_pipe_is_no_address(stream: Make, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         stream(corpora=[{"path": f"pipe:touch {tmp_path}/sprung"}])
     assert not (tmp_path / "sprung").exists()
+
+
+def test_tars_of_nothing_are_told_so(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    with pytest.raises(ConfigError, match="they hold no files"):
+        index_tars(str(tmp_path), 64)
+
+
+@pytest.mark.parametrize(
+    ("image", "extension", "colour"),
+    [
+        (Image.fromarray(np.full((80, 80), 257 * 100, np.uint16)), "PNG", (100, 100, 100)),
+        (Image.new("RGBA", (80, 80), (0, 0, 0, 0)), "PNG", (255, 255, 255)),
+        (Image.new("LA", (80, 80), (0, 128)), "PNG", (127, 127, 127)),
+        (Image.new("L", (80, 80), 9), "PNG", (9, 9, 9)),
+        (Image.new("CMYK", (80, 80), (0, 255, 255, 0)), "JPEG", (254, 0, 0)),
+        (Image.new("RGB", (80, 80), (100, 200, 100)), "JPEG", (0, 201, 95)),
+    ],
+    ids=["16 bits", "transparent", "half", "grey", "inks", "Adobe RGB"],
+)
+def test_pictures_of_every_kind_are_srgb_on_white(
+    stream: Make, tmp_path: Path, image: Image.Image, extension: str, colour: tuple[int, int, int]
+) -> None:
+    """A green of a wider gamut is a stronger one than its numbers say."""
+    file = io.BytesIO()
+    image.save(file, extension, quality=100, icc_profile=ADOBE_RGB if image.mode == "RGB" else None)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for n in range(4):
+            add(tar, f"{n}.{extension.lower()}", file.getvalue())
+            add(tar, f"{n}.txt", b"words")
+    index_tars(str(tmp_path), 64)
+    (batch,) = CorpusLoader(stream(corpora=[{"path": str(tmp_path)}], batch=4, tails="merge"))
+    found = batch["pixels"][0].float().mean((1, 2)).tolist()
+    assert found == pytest.approx(colour, abs=2)
 
 
 def test_what_is_no_sample_is_left_out_by_name(tmp_path: Path) -> None:

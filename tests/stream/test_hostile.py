@@ -9,6 +9,7 @@ import struct
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from curation.errors import ConfigError, CorruptionError
 from curation.fsck import fsck
 from curation.storage import Folder
+from curation.stream import index
 from curation.stream.corpus import open_corpus
 from curation.stream.decode import Decoder
 from curation.stream.foreign import index_tars
@@ -49,6 +51,32 @@ def reindex(folder: Path, column: str, values: pa.Array) -> None:
     table = table.set_column(table.schema.get_field_index(column), column, changed)
     pq.write_table(table, folder / "index.parquet")
     rewrite(folder, lambda c: c["index"].update(bytes=(folder / "index.parquet").stat().st_size))
+
+
+def test_an_index_that_tells_more_samples_than_it_has_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not there would be whatever memory held before."""
+    monkeypatch.setattr(index, "opened", lambda folder, name: Boasting(folder.path(name)))
+    with pytest.raises(CorruptionError, match="its groups are not its rows"):
+        open_corpus(str(copy))
+    rewrite(copy, lambda c: [shard.update(bytes=512) for shard in c["shards"]])
+    monkeypatch.undo()
+    with pytest.raises(CorruptionError, match="more samples than they have room"):
+        open_corpus(str(copy))
+
+
+class Boasting:
+    """An index whose footer says twice as many rows as its groups."""
+
+    def __init__(self, path: str) -> None:
+        self._file = pq.ParquetFile(path)
+
+    def __enter__(self) -> SimpleNamespace:
+        true = self._file.metadata
+        told = SimpleNamespace(num_rows=2 * true.num_rows, num_row_groups=true.num_row_groups, row_group=true.row_group)
+        return SimpleNamespace(metadata=told)
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "shards/../../x.tar", "", 7])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
 from curation.errors import ConfigError
@@ -94,6 +95,27 @@ def test_pictures_that_a_run_had_no_time_for_are_drawn_when_it_goes_on(make: Mak
     assert not (tmp_path / "grids/00000003").exists()
     train(config)
     assert (tmp_path / "grids/00000003/00.png").exists()
+
+
+def test_pictures_that_were_half_drawn_are_drawn_again(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(tmp_path, grids={"prompts": ["a star", "two stars"], "every": 3}, loop={"steps": 3})
+    plain, drawn = Image.Image.save, []
+
+    def killed(image: Image.Image, path: Any, *given: Any, **options: Any) -> None:
+        drawn.append(path)
+        if len(drawn) == 4:  # the reference's two, then one of the student's
+            raise KeyboardInterrupt
+        plain(image, path, *given, **options)
+
+    monkeypatch.setattr(Image.Image, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    train(config)
+    for name in ("reference", "00000003"):
+        assert [path.name for path in sorted((tmp_path / "grids" / name).iterdir())] == ["00.png", "01.png"]
 
 
 def test_lines_are_the_same_where_a_run_stopped_between_two(make: Make, tmp_path: Path) -> None:

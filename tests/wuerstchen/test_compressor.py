@@ -77,8 +77,13 @@ def test_the_trunk_of_a_classifier_of_imagenet(tiny_efficientnet: str, tmp_path:
     trunk = SemanticCompressor(trunk=tiny_efficientnet).backbone.state_dict()
     weights = {f"features.{name}": value.contiguous() for name, value in trunk.items()}
     save_file(weights | {"classifier.1.weight": torch.zeros(10, 1280)}, tmp_path / "net.safetensors")
-    found = load_compressor("recipe.compressor", CompressorSettings(model=str(tmp_path), file="net.safetensors"))
+    given = CompressorSettings(model=str(tmp_path), file="net.safetensors")
+    found = load_compressor("recipe.compressor", given, seed=3)
     assert all(value.equal(trunk[name]) for name, value in found.backbone.state_dict().items())
+    torch.manual_seed(99)  # what else was drawn before says nothing
+    again, other = (load_compressor("recipe.compressor", given, seed).mapper[0].weight for seed in (3, 4))
+    assert torch.equal(again, found.mapper[0].weight)
+    assert not torch.equal(other, again)
 
 
 @pytest.mark.parametrize("given", [{"scale": 42}, {"shift": 1}, {"backbone": "efficientnet_v2_l"}])

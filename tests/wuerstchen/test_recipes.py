@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import DDPMWuerstchenScheduler
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
 from curation.config.wuerstchen import StageBSettings, StageCSettings
 from curation.distill.losses import add_noise
@@ -201,6 +202,23 @@ def test_in_half_precision(
         losses["noise"].mean().backward()
         assert all(p.dtype == torch.float32 and p.grad is not None for p in recipe.model.parameters())
         assert len(recipe.sample(PROMPTS, SEEDS)) == 2
+
+
+def test_what_bf16_rounded_is_saved_as_it_was_loaded(
+    stage_b: StageBSettings, stage_c: StageCSettings, tmp_path: Path
+) -> None:
+    for name, whole, half in (
+        ("c", StageC(stage_c, seed=0), StageC(stage_c, seed=0)),
+        ("b", StageB(stage_b, seed=0), StageB(stage_b, seed=0)),
+    ):
+        half.to(torch.device("cpu"), torch.bfloat16)
+        whole.save(tmp_path / name / "whole")
+        half.save(tmp_path / name / "half")
+        files = sorted(path.relative_to(tmp_path / name / "whole") for path in tmp_path.glob(f"{name}/whole/*/*.saf*"))
+        assert len(files) >= 3
+        for file in files:
+            saved, wanted = (load_file(tmp_path / name / of / file) for of in ("half", "whole"))
+            assert all(torch.equal(saved[key], wanted[key]) for key in wanted), file
 
 
 def test_guidance_counts(stage_c: StageCSettings) -> None:
