@@ -16,6 +16,7 @@ from curation.errors import ConfigError, CorruptionError, StorageError
 from curation.fragments import FRAGMENT, MANIFEST, Counts, Manifest, committed, read_manifest
 from curation.lock import alone
 from curation.pack.shard import shard_path
+from curation.run_log import RUN_FILE, read_run
 from curation.storage import TEMP_MARK, Folder
 from curation.stream.corpus import open_corpus
 from curation.upstream import is_stale
@@ -80,7 +81,8 @@ def _check_counts(output: Folder, folder: Folder, manifest: Manifest) -> Iterato
     upstream_folder = output.child(manifest.upstream)
     upstream = read_manifest(upstream_folder)
     if upstream is None:
-        yield Finding(folder.url, f"its rows come from {manifest.upstream}, which is not there", wrong=True)
+        told, wanted = f"its rows come from {manifest.upstream}, which is not there", _wanted(output, folder)
+        yield Finding(folder.url, told if wanted else f"{told}; no run needs it any more: delete it", wrong=wanted)
         return
     if is_stale(folder, upstream_folder):
         yield Finding(folder.url, f"is of an earlier {manifest.upstream}; the next run makes it anew", wrong=True)
@@ -92,6 +94,13 @@ def _check_counts(output: Folder, folder: Folder, manifest: Manifest) -> Iterato
         return
     if not same:
         yield Finding(folder.url, f"its rows are not the rows that {manifest.upstream} kept", wrong=True)
+
+
+def _wanted(output: Folder, folder: Folder) -> bool:
+    """Whether the last run names a stage's folder; of a run that nothing tells of, all are."""
+    if not output.exists(RUN_FILE):
+        return True
+    return folder in [output.child(str(stage["folder"])) for stage in read_run(output)["stages"]]
 
 
 def _uid_sum(folder: Folder, manifest: Manifest, *, kept_only: bool) -> tuple[int, int, int]:

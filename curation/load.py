@@ -106,7 +106,7 @@ def _apply(data: dict[str, Any], override: str, dotted: Mapping[str, int]) -> No
     if not equals or not all(path.split(".")):
         raise ConfigError("--set", f"{override!r} is not of the form dotted.path=value")
     try:
-        value = yaml.safe_load(text)
+        value = text if text.startswith("*") else yaml.safe_load(text)  # a glob, where YAML means something else
     except yaml.YAMLError:
         raise ConfigError(path, f"the value {text!r} is not YAML") from None
     assign(data, path, value, dotted)

@@ -8,6 +8,7 @@ pool of workers that commit fragments as they go; `settle` ends it. Both write t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from abc import ABC, abstractmethod
@@ -254,7 +255,7 @@ class RowStage(Pooled):
             yield writer.commit(end=True)
         except StorageError:
             raise
-        except CurationError:
+        except (CurationError, asyncio.CancelledError):
             if writer.rows:  # they are finished, and perhaps paid for
                 writer.commit(end=False)
             raise

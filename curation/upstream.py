@@ -26,11 +26,16 @@ def begin(folder: Folder, upstream: Folder) -> None:
     """Empty `folder` if it is stale, and have it say of which table it is. `upstream` is finished."""
     if is_stale(folder, upstream):
         log.warning("%s is made anew, for %s was", folder.url, upstream.url)
-        # The manifest goes first, and last what says that all of it is stale. Shards are written over.
-        for name in sorted(folder.sizes(), key=lambda name: (name == UPSTREAM, name != MANIFEST)):
-            folder.delete(name)
+        clear(folder)
     if not folder.exists(UPSTREAM):
         folder.write_json(UPSTREAM, _table(upstream))
+
+
+def clear(folder: Folder) -> None:
+    """Delete what a stage made. Shards stay, and are written over."""
+    # The manifest goes first, and last what says that all of it is stale.
+    for name in sorted(folder.sizes(), key=lambda name: (name == UPSTREAM, name != MANIFEST)):
+        folder.delete(name)
 
 
 def _table(folder: Folder) -> dict[str, str]:

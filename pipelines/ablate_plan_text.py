@@ -51,7 +51,10 @@ def lines(found: AblationPlan) -> list[str]:
     if found.captions and (captioned := found.left("caption")):
         kinds = "a caption" if found.captions == 1 else f"{found.captions} captions"
         told.append(f"to write  {kinds} a picture that passes{_branched(captioned, 'captioned')}")
-    told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
+    if unknown and not steps:
+        told.append(f"to train  {students:,} students; of how many steps each, fairness needs the corpora to tell")
+    else:
+        told.append(f"to train  {students:,} students, {steps:,} steps, {samples:,} samples{unknown}")
     if found.seconds:
         told.append(f"          {found.seconds / 3600:,.2g} device hours, by what steps take")
     elif students and any(t.seconds is None for t in found.trainings):

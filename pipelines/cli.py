@@ -6,6 +6,7 @@ stopped by Ctrl-C or SIGTERM (committed work stays, and the command that goes on
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -30,7 +31,9 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file with the settings.")]
-OutputFolder = Annotated[str, typer.Argument(metavar="OUTPUT", help="A run's output folder or URL.")]
+OutputFolder = Annotated[
+    str, typer.Argument(metavar="OUTPUT", help="A run's output folder or URL.", callback=os.path.expanduser)
+]
 Sets = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting by its dotted path; may be repeated."),
@@ -168,7 +171,10 @@ def report(output: OutputFolder) -> None:
 
 @app.command()
 def index(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder or URL with WebDataset tars.")],
+    folder: Annotated[
+        str,
+        typer.Argument(metavar="FOLDER", help="Folder or URL with WebDataset tars.", callback=os.path.expanduser),
+    ],
     resolution: Annotated[
         int, typer.Option(min=16, max=8192, help="Aspect buckets hold about this many pixels squared.")
     ] = 1024,

@@ -29,7 +29,7 @@ from curation.pack.captions import check_primary, check_told
 from curation.pack.layout import Layout
 from curation.pack.stage import Pack
 from curation.report import write_report
-from curation.row import CLIP_EMBEDDING, FETCH_FIELDS
+from curation.row import CLIP_EMBEDDING, FETCH_FIELDS, Reason
 from curation.run_log import RunLog
 from curation.score.stage import ScoreStage
 from curation.select.rules import check_rules, check_syntax
@@ -37,6 +37,7 @@ from curation.select.stage import Select
 from curation.sources.source import Source
 from curation.stage import Pooled, Solo, Stage
 from curation.storage import Folder
+from curation.upstream import clear
 from pipelines.engines import Engine, make_engine
 
 log = logging.getLogger(__name__)
@@ -226,7 +227,7 @@ def _run(
             if stage is stages[0]:
                 _check(config, stages)
             if not manifest.counts.kept:
-                raise RunError(f"no row is left after stage {stage.name}: {_reasons(manifest)}")
+                raise RunError(f"no row is left after stage {stage.name}: {_reasons(manifest)}{_forgiven(stage)}")
         assert manifest is not None
         record.ends("done")
         report = write_report(Folder(config.output))
@@ -250,6 +251,15 @@ def _run_stage(engine: Engine, stage: Stage, watcher: Watcher) -> None:
     elif isinstance(stage, Solo):
         watcher.stage_starts(stage, rows, 0)
         engine.run_solo(stage)
+
+
+def _forgiven(stage: Stage) -> str:
+    """Where all that failed may pass, the stage is not done: without a network every row would be lost for good."""
+    manifest = stage.manifest()
+    if manifest is None or not all(Reason(reason).transient for reason in manifest.counts.reasons):
+        return ""
+    clear(stage.folder)
+    return "; all of that may pass, so the same command tries again"
 
 
 def _reasons(manifest: Manifest) -> str:

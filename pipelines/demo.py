@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,15 +42,28 @@ def main() -> int:
             gallery.write_list(listed)
             print(f"A gallery of {args.count} pictures is open on this machine; its list is {listed}.\n", flush=True)
             command = [sys.executable, "-m", "pipelines.cli", "run", str(CONFIG)]
-            code = subprocess.run(command, check=False).returncode
+            code = _done(command)
         if code == 0:
             print(f"\n{STEPS} steps of a small student's distillation from the world's teacher:", flush=True)
-            code = subprocess.run([*training(output)], check=False).returncode
+            code = _done(training(output))
     except KeyboardInterrupt:
         return 130
     if code == 0:
         print(_next_steps(output))
     return code
+
+
+def _done(command: list[str]) -> int:
+    """The exit code of a command, which is given the time to stop as it likes: the gallery stays open until then."""
+    child = subprocess.Popen(command)
+    # Ctrl-C reaches it from the terminal, SIGTERM only through here.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    terminate = signal.signal(signal.SIGTERM, lambda number, frame: child.terminate())
+    try:
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
 
 
 def training(output: Path) -> list[str]:

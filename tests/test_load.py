@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from curation.config import Config
 from curation.errors import ConfigError
@@ -188,6 +189,12 @@ def test_a_file_of_another_kind_is_told_by_its_kind(tmp_path: Path, text: str, l
         loader(path)
 
 
+def test_a_glob_is_no_alias(tmp_path: Path) -> None:
+    path = write(tmp_path, "{}")
+    path.write_text(yaml.safe_dump(minimal()))
+    assert load_config(path, ["source.path=*.csv"]).sources[0].path == "*.csv"
+
+
 def test_yamls_no_is_a_precision(tmp_path: Path) -> None:
     path = tmp_path / "train.yaml"
     recipe = "recipe: {kind: koala, teacher: {model: m}}"
@@ -195,10 +202,17 @@ def test_yamls_no_is_a_precision(tmp_path: Path) -> None:
     assert load_train_config(path).loop.precision == "no"
 
 
-@pytest.mark.parametrize("captions", ["{primary: 0}", "{primary: -1}", "{primary: .inf}"])
-def test_captions_of_a_training_have_weights(tmp_path: Path, captions: str) -> None:
+@pytest.mark.parametrize(
+    ("captions", "said"),
+    [
+        ("{primary: 0}", "data: `captions` needs weights"),
+        ("{primary: -1}", "data: `captions` needs weights"),
+        ("{primary: .inf}", r"data\.captions\.primary: Input should be a finite number"),
+    ],
+)
+def test_captions_of_a_training_have_weights(tmp_path: Path, captions: str, said: str) -> None:
     path = tmp_path / "train.yaml"
     recipe = "recipe: {kind: koala, teacher: {model: m}}"
     path.write_text(f"name: x\noutput: o\n{recipe}\ndata: {{batch: 2, captions: {captions}}}\nloop: {{steps: 1}}\n")
-    with pytest.raises(ConfigError, match="data: `captions` needs weights"):
+    with pytest.raises(ConfigError, match=said):
         load_train_config(path)

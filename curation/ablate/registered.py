@@ -53,7 +53,7 @@ def register(config: AblateConfig, evaluated: int) -> tuple[Change, ...]:
     """
     now = flatten(config.model_dump(mode="json", include=_DECIDES)) | _compared(config)
     identity = evaluation_identity(config.evaluation)
-    now |= {f"evaluation.{name} (what it holds)": identity[name] for name in _FILES if name in identity}
+    now |= {f"evaluation.{name} (what it holds)": str(identity[name])[:12] for name in _FILES if name in identity}
     kept = _read(Path(config.output) / REGISTERED)
     if kept:  # whatever is to be seen now was made by the settings before
         kept[-1]["seen"] = max(kept[-1]["seen"], evaluated)

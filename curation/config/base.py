@@ -20,7 +20,7 @@ Place = Annotated[str, AfterValidator(os.path.expanduser)]
 class Settings(BaseModel):
     """Base of all settings: frozen, keyword-only, no unknown keys, a docstring under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class BatchRun(Settings):

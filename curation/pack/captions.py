@@ -54,7 +54,9 @@ def check_told(config: Config) -> None:
     for setting, kinds in wanted.items():
         for kind in kinds:
             if kind not in there:
-                why = "no source names `columns.alt_text`" if kind == ALT else "no stage writes such captions"
+                why = "no stage writes such captions"
+                if kind == ALT:
+                    why = "no source names `columns.alt_text`; a list without texts needs stages.caption and its kinds"
                 raise ConfigError(setting, f"{kind!r}: {why}; there is {', '.join(there) or 'none'}")
 
 

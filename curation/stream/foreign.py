@@ -49,6 +49,8 @@ def index_tars(url: str, resolution: int = 1024) -> dict[str, Any]:
     where a manifest is there already.
     """
     folder = Folder(url)
+    if folder.local is not None and folder.local.is_file():
+        raise ConfigError("FOLDER", f"{url} is a file; the folder that it lies in is indexed")
     if folder.exists(MANIFEST):
         told = "it is a packed corpus, or indexed. To index it again, delete that"
         raise ConfigError("FOLDER", f"{url} has a {MANIFEST} already: {told} and {INDEX}")

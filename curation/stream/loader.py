@@ -163,9 +163,12 @@ def _leave_signals(worker: int) -> None:
 
 
 def _end_workers(loader: weakref.ref[DataLoader[TorchBatch]]) -> None:
-    """At the end of the main process: ask workers to end, before `multiprocessing` sends them one SIGTERM and waits."""
-    if (alive := loader()) is not None:
-        alive._iterator = None  # which ends them as torch itself does
+    """At the end of the main process: ask workers to end, before `multiprocessing` sends them one SIGTERM and waits.
+
+    To let the iterator go would not do: a generator, a traceback or a variable may still hold it.
+    """
+    if (alive := loader()) is not None and (iterator := alive._iterator) is not None:
+        iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class CorpusLoader:

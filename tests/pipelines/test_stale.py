@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.config import Config
+from curation.errors import RunError
 from curation.explain import explain
 from curation.fragments import MANIFEST
 from curation.fsck import fsck
@@ -91,3 +93,27 @@ def test_what_is_no_url_is_found_by_what_the_list_says(tmp_path: Path, listed: P
         (step,) = explain(Folder(tmp_path / "out"), row)
         assert step.row is not None
         assert (step.stage, step.row["reason"]) == ("source", "invalid_url")
+
+
+def test_a_fetch_that_only_the_network_failed_is_tried_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    urls = [f"http://127.0.0.1:{port}/{n}.jpg" for n in range(4)]  # where nobody listens any more
+    pq.write_table(pa.table({"URL": urls, "TEXT": ["a"] * len(urls)}), tmp_path / "away.parquet")
+    away = small(tmp_path / "away.parquet", tmp_path / "out", connect_timeout_s=1, retries=0)
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"no row is left after stage fetch: .*the same command tries again"):
+            run(away, engine="local")
+        assert plan(away)[1].state == "to run"
+
+
+def test_stages_of_earlier_settings_are_no_faults(listed: Path, tmp_path: Path) -> None:
+    """Their folders may be deleted one by one."""
+    run(small(listed, tmp_path), engine="local")
+    earlier = Path(stage_folder(tmp_path, "select").url)
+    given = config(listed, tmp_path, fetch={"min_side": 64}, select={"where": "width > 70"}, pack={"resolution": 64})
+    run(given, engine="local")
+    shutil.rmtree(earlier)
+    (finding,) = fsck(Folder(tmp_path))
+    assert not finding.wrong
+    assert "no run needs it any more" in finding.what

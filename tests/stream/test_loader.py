@@ -92,19 +92,25 @@ def test_a_signal_to_all_of_the_group_leaves_the_workers_at_work(stream: Make) -
     assert keys + [batch["keys"] for batch in found] == batches(alone)
 
 
-def test_a_script_whose_loader_has_workers_comes_to_its_end(corpus: Path) -> None:
+@pytest.mark.parametrize(
+    "rest",
+    ["del it", "", "import sys; sys.exit()", "def held():\n    yield from it\nkept = held(); next(kept)", "1 / 0"],
+    ids=["let go", "a variable", "exit", "a generator", "a traceback"],
+)
+def test_a_script_whose_loader_has_workers_comes_to_its_end(corpus: Path, rest: str) -> None:
     script = f"""
 from curation.config import StreamSettings
 from curation.stream.loader import CorpusLoader
 from curation.stream.stream import CorpusStream
 settings = StreamSettings.model_validate({{"corpora": [{{"path": {str(corpus)!r}}}], "batch": 4}})
 loader = CorpusLoader(CorpusStream(settings), workers=2)
-print(len(next(iter(loader))["keys"]))
+it = iter(loader)
+print(len(next(it)["keys"]))
+{rest}
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True, cwd=ROOT
-    )
-    assert done.stdout == "4\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, cwd=ROOT)
+    assert done.stdout == "4\n", done.stderr
+    assert done.returncode == (rest == "1 / 0")
 
 
 @pytest.mark.parametrize("workers", [0, 3])
