@@ -256,7 +256,8 @@ def _run_stage(engine: Engine, stage: Stage, watcher: Watcher) -> None:
 def _forgiven(stage: Stage) -> str:
     """Where all that failed may pass, the stage is not done: without a network every row would be lost for good."""
     manifest = stage.manifest()
-    if manifest is None or not all(Reason(reason).transient for reason in manifest.counts.reasons):
+    reasons = manifest.counts.reasons if manifest is not None else {}
+    if not reasons or not all(Reason(reason).transient for reason in reasons):
         return ""
     clear(stage.folder)
     return "; all of that may pass, so the same command tries again"
