@@ -56,7 +56,7 @@ def check_told(config: Config) -> None:
             if kind not in there:
                 why = "no stage writes such captions"
                 if kind == ALT:
-                    why = "no source names `columns.alt_text`; a list without texts needs stages.caption and its kinds"
+                    why = "no source names `columns.alt_text` (a list without texts needs stages.caption)"
                 raise ConfigError(setting, f"{kind!r}: {why}; there is {', '.join(there) or 'none'}")
 
 

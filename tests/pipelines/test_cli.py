@@ -119,7 +119,8 @@ def test_what_would_cost_every_row_is_refused_before_anything_is_asked_for(
     del data["source"]["columns"]["alt_text"]
     code, line = failed(tmp_path, data)
     assert code == 2
-    assert line == "config error stages.pack.primary: 'alt': no source names `columns.alt_text`; there is none"
+    why = "no source names `columns.alt_text` (a list without texts needs stages.caption)"
+    assert line == f"config error stages.pack.primary: 'alt': {why}; there is none"
 
 
 def test_the_plan_tells_of_pictures_that_layout_will_reject(tmp_path: Path, gallery: OpenGallery) -> None:
