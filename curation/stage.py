@@ -112,6 +112,10 @@ class Stage(ABC):
         if self.upstream is not None:
             upstream.begin(self.folder, self.upstream.folder)
 
+    def clear(self) -> None:
+        """Forget what was done."""
+        upstream.clear(self.folder)
+
     def input(self) -> Manifest:
         """The manifest of the stage before."""
         assert self.upstream is not None

@@ -37,7 +37,6 @@ from curation.select.stage import Select
 from curation.sources.source import Source
 from curation.stage import Pooled, Solo, Stage
 from curation.storage import Folder
-from curation.upstream import clear
 from pipelines.engines import Engine, make_engine
 
 log = logging.getLogger(__name__)
@@ -227,7 +226,11 @@ def _run(
             if stage is stages[0]:
                 _check(config, stages)
             if not manifest.counts.kept:
-                raise RunError(f"no row is left after stage {stage.name}: {_reasons(manifest)}{_forgiven(stage)}")
+                told = f"no row is left after stage {stage.name}: {_reasons(manifest)}"
+                if _may_pass(manifest):
+                    stage.clear()
+                    told += "; all of that may pass, so the same command tries again"
+                raise RunError(told)
         assert manifest is not None
         record.ends("done")
         report = write_report(Folder(config.output))
@@ -253,14 +256,10 @@ def _run_stage(engine: Engine, stage: Stage, watcher: Watcher) -> None:
         engine.run_solo(stage)
 
 
-def _forgiven(stage: Stage) -> str:
-    """Where all that failed may pass, the stage is not done: without a network every row would be lost for good."""
-    manifest = stage.manifest()
-    reasons = manifest.counts.reasons if manifest is not None else {}
-    if not reasons or not all(Reason(reason).transient for reason in reasons):
-        return ""
-    clear(stage.folder)
-    return "; all of that may pass, so the same command tries again"
+def _may_pass(manifest: Manifest) -> bool:
+    """Whether nothing but what lasts a while stood in the way: without a network, of every row."""
+    reasons = manifest.counts.reasons
+    return bool(reasons) and all(Reason(reason).transient for reason in reasons)
 
 
 def _reasons(manifest: Manifest) -> str:

@@ -75,8 +75,8 @@ def _compared(config: AblateConfig) -> dict[str, Any]:
         parts |= {f"grid.{factor}.{level}": given for level, given in levels.items()}
     found = {path: value for path, value in flatten(config.train, "train").items() if not _SPEED.search(path)}
     for where, given in parts.items():
-        own = flatten(given) if given else {"": {}}
-        found |= {f"{where}.{path}".rstrip("."): v for path, v in own.items() if not _SPEED.search(path)}
+        own = {path: value for path, value in flatten(given).items() if not _SPEED.search(path)}
+        found |= {f"{where}.{path}".rstrip("."): value for path, value in own.items()}  # "" where nothing is overridden
     plain: dict[str, Any] = json.loads(json.dumps(all_without_secrets(found)))  # as it is read again: no tuples
     return plain
 

@@ -47,12 +47,11 @@ class FetchStage(RowStage):
         self.operator.setup()
 
     def _make_operator(self, *, concurrency: int, per_host: int, decoders: int) -> StreamOperator:
+        engine: type[Fetch] = Fetch
         if self.settings.engine == "img2dataset":
             from curation.fetch.with_img2dataset import FetchWithImg2dataset
 
-            engine: type[Fetch] = FetchWithImg2dataset
-        else:
-            engine = Fetch
+            engine = FetchWithImg2dataset
         return engine(self.settings, concurrency=concurrency, per_host=per_host, decoders=decoders)
 
     def finish_rows(self, rows: pa.Table) -> AsyncIterator[pa.Table]:
